@@ -1,0 +1,48 @@
+# kafkalab: `make run` and `make test` are all that a fresh clone needs. The README says the same without make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+NOTEBOOKS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lab notebooks bench lint lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 15); sys.exit(None if ok else "kafkalab needs Python 3.11 to 3.14, this is %d.%d: choose another with make PYTHON=python3.13" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --progress-bar on --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(VENV)/ready  ## install the locked packages, fetch the servers (once)
+	@$(BIN)/kafkalab fetch
+
+run: setup  ## execute the notebooks headless; pages in build/; NOTEBOOKS="00 03" chooses some
+	@$(BIN)/kafkalab run $(NOTEBOOKS)
+
+test: setup lint  ## lint, unit tests, tests on the real stack, every notebook under strict nbval
+	$(BIN)/python -m pytest --nbval
+
+lab: setup  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+notebooks: setup  ## execute the notebooks in place: the outputs that are committed
+	@$(BIN)/kafkalab run --in-place $(NOTEBOOKS)
+
+bench: setup  ## measure start time, memory, import time and the cost of a live figure
+	$(BIN)/python tests/bench.py
+
+lint: $(VENV)/ready  ## ruff over code and notebooks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+lock: $(VENV)/ready  ## renew both locks: the Python packages and the jars
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-annotate --group dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"
+	$(BIN)/python -m kafkalab.embedded.artifacts
+
+clean:  ## stop the stack and remove .venv and build (downloads stay in the cache folder)
+	-@$(BIN)/kafkalab down --wipe
+	rm -rf $(VENV) build

@@ -1,0 +1,1 @@
+"""The thin helper under the lessons."""

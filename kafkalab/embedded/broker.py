@@ -1,0 +1,50 @@
+"""A Kafka broker in ZooKeeper mode."""
+
+import socket
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from kafkalab.embedded import artifacts
+from kafkalab.embedded.server import HOST, Server, write_properties
+
+SESSION_SECONDS = 3  # after which ZooKeeper takes a silent broker for dead
+
+
+def broker(folder: Path, broker_id: int, port: int, brokers: int, zookeeper_port: int) -> Server:
+    """Return broker number `broker_id` of `brokers` (Kafka 3.9 documentation, "Broker Configs")."""
+    name = f"broker-{broker_id}"
+    replicas, in_sync = min(3, brokers), min(2, brokers)
+    config = write_properties(folder / "config" / f"{name}.properties", {
+        "broker.id": broker_id,
+        "listeners": f"PLAINTEXT://{HOST}:{port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "zookeeper.connect": f"{HOST}:{zookeeper_port}",
+        "zookeeper.session.timeout.ms": SESSION_SECONDS * 1000,
+        "log.dirs": folder / "data" / name,
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": replicas,
+        "offsets.topic.num.partitions": 8,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "transaction.state.log.num.partitions": 8,
+        "group.initial.rebalance.delay.ms": 0,  # a lesson does not wait for members that will not come
+        "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,  # bytes; the usual 128 MB are a quarter of the heap here
+    })  # fmt: skip
+    return Server(
+        name=name, port=port, folder=folder, heap=512, kind="broker",
+        arguments=["-cp", artifacts.class_path(), "kafka.Kafka", str(config)],
+        serves=lambda: broker_id in brokers_known_at(port),
+    )  # fmt: skip
+
+
+def brokers_known_at(port: int) -> set[int]:
+    """Return the ids of the brokers that the broker on this port of loopback knows, none while it does not answer."""
+    try:
+        socket.create_connection((HOST, port), timeout=0.5).close()
+        admin = AdminClient({"bootstrap.servers": f"{HOST}:{port}", "log_level": 0})
+        return set(admin.list_topics(timeout=0.5).brokers)
+    except (OSError, KafkaException):
+        return set()

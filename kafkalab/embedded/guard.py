@@ -1,0 +1,15 @@
+"""The guard of a stack of one's own: waits for the end of the Python that made it, then ends and forgets the stack.
+
+Its standard input is a pipe that only that Python can write to, so the system itself tells the end, on every system and
+however it came about.
+"""
+
+import sys
+from pathlib import Path
+
+from kafkalab.embedded.stack import Stack
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    if stack := Stack.at(Path(sys.argv[1])):
+        stack.down(wipe=True)

@@ -1,0 +1,41 @@
+"""Apicurio Registry behind the Confluent Schema Registry's API."""
+
+from pathlib import Path
+
+import httpx
+
+from kafkalab.embedded import artifacts
+from kafkalab.embedded.server import HOST, Server
+
+API = "/apis/ccompat/v7"
+
+
+def registry(folder: Path, port: int) -> Server:
+    """Return the schema registry of a stack (Apicurio Registry 3 documentation, "configuration reference")."""
+    database = folder / "data" / "registry" / "registry"
+    properties = {
+        "quarkus.http.host": HOST,
+        "quarkus.http.port": port,
+        "quarkus.management.host": HOST,
+        "quarkus.management.port": 0,  # any that is free
+        "quarkus.banner.enabled": "false",
+        "apicurio.rules.global.compatibility": "BACKWARD",  # as Confluent's registry starts; Apicurio's own start is NONE
+        # without WRITE_DELAY=0 a kill -9 loses the schemas of the last half second
+        "apicurio.datasource.url": f"jdbc:h2:file:{database.as_posix()};DB_CLOSE_ON_EXIT=FALSE;WRITE_DELAY=0",
+        "apicurio.redirects.enabled": "true",
+        "apicurio.redirects.overview": f"/subjects/,{API}/subjects",
+        "apicurio.redirects.overview-bare": f"/subjects,{API}/subjects",
+        "apicurio.redirects.count": f"/subjects/count-value/versions/1,{API}/subjects/count-value/versions/1",
+    }
+    return Server(
+        name="registry", port=port, folder=folder, heap=256, kind="registry",
+        arguments=[*(f"-D{key}={value}" for key, value in properties.items()), "-jar", str(artifacts.registry_jar())],
+        serves=lambda: _answers(f"http://{HOST}:{port}{API}/subjects"),
+    )  # fmt: skip
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,68 @@
+"""What one server of the stack is: a name, a port, a command, a log and the question that tells that it serves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import javaproperties
+
+from kafkalab.embedded import archives, artifacts
+
+HOST = "127.0.0.1"
+
+_FLAGS = (
+    "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",  # a server that starts soon and stays small
+    "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr",  # a stale class-data archive is passed over silently
+    "-XX:-UsePerfData",  # no file outside of the stack's folder
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server of a stack.
+
+    Attributes:
+        name: `zookeeper`, `broker-0` and up, or `registry`.
+        port: Its port on loopback.
+        folder: The stack's folder.
+        heap: The JVM's heap limit in megabytes.
+        arguments: What follows `java` and its flags: class path, properties, main class, file.
+        serves: Asks the server something and returns whether it answered as it should.
+        kind: The servers that share a class-data archive.
+    """
+
+    name: str
+    port: int
+    folder: Path
+    heap: int
+    arguments: list[str]
+    serves: Callable[[], bool] = field(repr=False)
+    kind: str
+
+    @property
+    def data(self) -> Path:
+        """The folder of what the server keeps."""
+        return self.folder / "data" / self.name
+
+    @property
+    def log(self) -> Path:
+        """The file of what the server prints."""
+        return self.folder / "logs" / f"{self.name}.log"
+
+    @property
+    def record(self) -> Path:
+        """The file that says which process the server is."""
+        return self.folder / "run" / f"{self.name}.json"
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        sharing, temporary = archives.flags(self.kind), f"-Djava.io.tmpdir={self.folder / 'tmp'}"
+        return [str(artifacts.JAVA), *_FLAGS, *sharing, f"-Xmx{self.heap}m", temporary, *self.arguments]
+
+
+def write_properties(path: Path, properties: dict[str, object]) -> Path:
+    """Write a server's configuration in Java's properties form and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="ascii") as file:
+        javaproperties.dump({key: str(value) for key, value in properties.items()}, file, timestamp=False)
+    return path

@@ -1,0 +1,359 @@
+"""A stack: one ZooKeeper, some brokers and a schema registry that live in one folder."""
+
+import json
+import random
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from kafkalab.embedded import archives, artifacts, processes
+from kafkalab.embedded.broker import SESSION_SECONDS, broker, brokers_known_at
+from kafkalab.embedded.processes import Record
+from kafkalab.embedded.registry import API, registry
+from kafkalab.embedded.server import HOST, Server
+from kafkalab.embedded.zookeeper import ask, zookeeper
+from kafkalab.errors import LabError
+from kafkalab.settings import StackSettings
+from kafkalab.waiting import wait_until
+
+MOST_BROKERS = 5
+START_SECONDS = 120
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a stack was made with."""
+
+    zookeeper_port: int
+    broker_ports: tuple[int, ...]
+    registry_port: int
+
+    @classmethod
+    def read(cls, folder: Path) -> "Options | None":
+        """Return the options of the stack in a folder, None if there is none."""
+        try:
+            options = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
+            return cls(options["zookeeper_port"], tuple(options["broker_ports"]), options["registry_port"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            raise LabError(
+                f"{folder / 'stack.json'} is not what a stack writes: remove it, or name another folder in KAFKALAB_HOME"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        """Keep the options with the stack."""
+        (folder / "stack.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+class Stack:
+    """ZooKeeper, brokers and schema registry as processes of this machine.
+
+    Attributes:
+        folder: Where data, logs, configuration and process records are.
+        options: The ports, and so the number of brokers.
+    """
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        self.folder = folder
+        self.options = options
+        self._guard: subprocess.Popen | None = None
+
+    @classmethod
+    def shared(cls, brokers: int | None = None) -> "Stack":
+        """Return the stack that all notebooks of this user share, in KAFKALAB_HOME; it outlives them.
+
+        Args:
+            brokers: How many; None takes what the folder has, or 1.
+
+        Raises:
+            LabError: A stack with other options runs in the folder, or more brokers have left their data there.
+        """
+        settings = StackSettings.read()
+        found = Options.read(settings.home)
+        kept = len(found.broker_ports) if found else 1
+        wanted = _checked(kept if brokers is None else brokers)
+        ports = range(settings.broker_port, settings.broker_port + wanted)
+        stack = cls(settings.home, Options(settings.zookeeper_port, tuple(ports), settings.registry_port))
+        if found and found != stack.options:
+            if cls(settings.home, found).state() != "stopped":
+                if brokers is None:
+                    return cls(settings.home, found)
+                raise LabError(f"the stack in {settings.home} runs with other options ({found}): first `kafkalab down`")
+            if wanted < kept:
+                raise LabError(
+                    f"{settings.home} holds the data of {kept} brokers: `kafkalab up --brokers {kept}`, or forget them "
+                    "with `kafkalab down --wipe`"
+                )
+        return stack
+
+    @classmethod
+    def own(cls, brokers: int = 1) -> "Stack":
+        """Start a stack for one lesson: on free ports, in a folder of its own, gone with the Python that called this.
+
+        Raises:
+            LabError: The stack could not be started.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve()
+        ports = _free_ports(_checked(brokers) + 2)
+        stack = cls(folder, Options(ports[0], tuple(ports[2:]), ports[1]))
+        stack._guard = processes.guard(folder)
+        try:
+            stack.up()
+        except BaseException:
+            stack.down(wipe=True)
+            raise
+        return stack
+
+    @classmethod
+    def at(cls, folder: Path) -> "Stack | None":
+        """Return the stack that has left its options in a folder."""
+        options = Options.read(folder)
+        return cls(folder, options) if options else None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The brokers' addresses, as a client's `bootstrap.servers`."""
+        return ",".join(f"{HOST}:{port}" for port in self.options.broker_ports)
+
+    @property
+    def schema_registry_url(self) -> str:
+        """The base address of the registry's Confluent-compatible API."""
+        return f"http://{HOST}:{self.options.registry_port}{API}"
+
+    @property
+    def zookeeper(self) -> str:
+        """ZooKeeper's address."""
+        return f"{HOST}:{self.options.zookeeper_port}"
+
+    @property
+    def names(self) -> list[str]:
+        """The servers' names."""
+        return ["zookeeper", *(f"broker-{number}" for number in range(len(self.options.broker_ports))), "registry"]
+
+    def up(self) -> None:
+        """Start what does not run and wait until every server answers.
+
+        Raises:
+            LabError: A port is taken, a server ended or did not answer in time. What this call started is ended again.
+        """
+        artifacts.fetch()
+        archives.make_base()
+        with self._locked():
+            self.options.write(self.folder)
+            servers = self._servers()
+            if self.state() == "stopped":
+                shutil.rmtree(self.folder / "logs")
+                (self.folder / "logs").mkdir()
+            self._start([server for server in servers if not self._process(server.name)])
+            self._wait(servers)
+            ports, ids = self.options.broker_ports, set(range(len(self.options.broker_ports)))
+            wait_until(lambda: all(brokers_known_at(port) == ids for port in ports), "the brokers to know each other")
+            archives.make((server.kind, self._process(server.name).pid) for server in servers)
+
+    def down(self, *, wipe: bool = False) -> None:
+        """Stop every server, ZooKeeper last, so that the brokers can sign off.
+
+        Args:
+            wipe: Forget data, logs and options too.
+        """
+        if not self.folder.exists():
+            return
+        with self._locked():
+            self._end([name for name in self.names if name != "zookeeper"])
+            self._end(["zookeeper"])
+            if wipe:
+                for name in ("config", "data", "logs", "run", "tmp"):
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
+                (self.folder / "stack.json").unlink(missing_ok=True)
+        if wipe:
+            (self.folder / ".lock").unlink(missing_ok=True)
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+        if self._guard:
+            self._guard.communicate()
+            self._guard = None
+
+    def start(self, name: str) -> None:
+        """Start one server and wait until it answers."""
+        with self._locked():
+            server = self._servers()[self._index(name)]
+            if not self._process(name):
+                self._start([server])
+            self._wait([server])
+
+    def stop(self, name: str) -> None:
+        """Ask one server to end, as an orderly shutdown does, and wait until it has."""
+        self._index(name)
+        with self._locked():
+            self._end([name])
+
+    def kill(self, name: str) -> None:
+        """End one server at once, as a crash does (SIGKILL)."""
+        self._index(name)
+        with self._locked():
+            self._end([name], at_once=True)
+
+    def log(self, name: str) -> Path:
+        """Return the file that a server's output goes to."""
+        self._index(name)
+        return self.folder / "logs" / f"{name}.log"
+
+    def state(self) -> str:
+        """Return `running`, `degraded` when only some servers run, or `stopped`."""
+        running = sum(self._process(name) is not None for name in self.names)
+        return "stopped" if running == 0 else "running" if running == len(self.names) else "degraded"
+
+    def status(self) -> dict:
+        """Return what `kafkalab status --json` prints; memory in megabytes of resident memory."""
+        ports = [self.options.zookeeper_port, *self.options.broker_ports, self.options.registry_port]
+        rows = []
+        for name, port in zip(self.names, ports, strict=True):
+            process = self._process(name)
+            memory = round(process.memory_info().rss / 1e6) if process else None
+            rows.append({"name": name, "pid": process.pid if process else None, "port": port, "rss_mb": memory})
+        return {
+            "state": self.state(),
+            "bootstrap_servers": self.bootstrap_servers,
+            "schema_registry_url": self.schema_registry_url,
+            "zookeeper": self.zookeeper,
+            "folder": str(self.folder),
+            "processes": rows,
+        }
+
+    def _servers(self) -> list[Server]:
+        """Write each server's configuration and return them all."""
+        ports = self.options
+        brokers = [
+            broker(self.folder, number, port, len(ports.broker_ports), ports.zookeeper_port)
+            for number, port in enumerate(ports.broker_ports)
+        ]
+        return [
+            zookeeper(self.folder, ports.zookeeper_port),
+            *brokers,
+            registry(self.folder, ports.registry_port),
+        ]
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise LabError(f"there is no server {name!r} in this stack, only {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def _record(self, name: str) -> Path:
+        return self.folder / "run" / f"{name}.json"
+
+    def _process(self, name: str) -> psutil.Process | None:
+        record = Record.read(self._record(name))
+        return record.process() if record else None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let one process at a time change the stack."""
+        try:
+            for name in ("data", "logs", "run", "tmp"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=START_SECONDS):
+                yield
+        except Timeout:
+            raise LabError(f"waited {START_SECONDS} s for another process that changes {self.folder}, in vain") from None
+        except OSError as error:
+            raise LabError(
+                f"cannot write to {self.folder} ({error.strerror or error}): free some space, or name another folder in "
+                "KAFKALAB_HOME"
+            ) from None
+
+    def _start(self, servers: list[Server]) -> None:
+        """Start servers side by side and wait for them; end them again if that fails or is interrupted."""
+        for server in servers:
+            if owner := processes.listener(server.port):
+                raise LabError(
+                    f"port {server.port} for {server.name} is taken by {owner}: stop that, or choose another port with "
+                    f"{_port_variable(server.name)}"
+                )
+        crashed = any(server.record.exists() for server in servers)  # an orderly end removes the record
+        launched = []
+        try:
+            for server in servers:
+                if server.kind == "broker":
+                    still_there = f"ZooKeeper to forget the last session of {server.name}"
+                    wait_until(lambda s=server: not self._registered(s.name), still_there, SESSION_SECONDS * 10)
+                launched.append(server.name)
+                processes.start(server.name, server.command(), server.port, server.log, self.folder, server.record)
+                if crashed and server.kind == "zookeeper":
+                    self._wait([server])
+            self._wait(servers)
+        except BaseException:
+            self._end(launched, at_once=True)
+            raise
+
+    def _wait(self, servers: list[Server]) -> None:
+        """Wait until each server answers; a server that ends first is an error with the reason from its log."""
+        silent = list(servers)
+
+        def all_answer() -> bool:
+            for server in list(silent):
+                if server.serves():
+                    silent.remove(server)
+                elif not self._process(server.name):
+                    raise LabError(f"{server.name} ended: {_reason(server.log)} (all of it in {server.log})")
+            return not silent
+
+        names = ", ".join(server.name for server in servers)
+        wait_until(all_answer, f"{names} to answer (logs in {self.folder / 'logs'})", START_SECONDS)
+
+    def _end(self, names: Iterable[str], *, at_once: bool = False) -> None:
+        """End servers side by side; an orderly end removes the record, a crash leaves it as a crash does."""
+        ending = {name: process for name in names if (process := self._process(name))}
+        for process in ending.values():
+            with suppress(psutil.NoSuchProcess):
+                process.kill() if at_once else process.terminate()
+        _, slow = psutil.wait_procs(ending.values(), timeout=STOP_SECONDS)
+        for process in slow:
+            process.kill()
+        psutil.wait_procs(slow, timeout=STOP_SECONDS)
+        if not at_once:
+            for name in names:
+                self._record(name).unlink(missing_ok=True)
+
+    def _registered(self, name: str) -> bool:
+        """Ask ZooKeeper whether a session holds the broker's node; a broker cannot register while an old one does."""
+        return f"/brokers/ids/{name.removeprefix('broker-')}" in ask(self.options.zookeeper_port, "dump").split()
+
+
+def _checked(brokers: int) -> int:
+    if not 1 <= brokers <= MOST_BROKERS:
+        raise LabError(f"a stack has 1 to {MOST_BROKERS} brokers, not {brokers}")
+    return brokers
+
+
+def _port_variable(name: str) -> str:
+    return f"KAFKALAB_{name.split('-')[0].upper()}_PORT"
+
+
+def _reason(log: Path) -> str:
+    """Return the last lines of a log that tell of an error, else its last lines."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    telling = [line for line in lines if re.search("ERROR|FATAL|Exception|Error:", line) and not line.startswith("\t")]
+    return " | ".join((telling or lines)[-3:]) or "it printed nothing"
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports below the ephemeral range: a client that dials a dead broker there cannot meet itself."""
+    free = []
+    for port in random.sample(range(20_000, 32_000), 200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise LabError("no free ports between 20000 and 32000 on this machine: end some programs")

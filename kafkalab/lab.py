@@ -1,0 +1,177 @@
+"""A Lab: the addresses, the client configuration and the handles of one running cluster."""
+
+from dataclasses import dataclass, field
+
+import httpx
+import pandas as pd
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from kafkalab.embedded.stack import Stack
+from kafkalab.errors import LabError
+from kafkalab.settings import ClusterSettings
+from kafkalab.waiting import wait_until
+
+ANSWER_SECONDS = 15
+_REGISTRY_PREFIX = "schema.registry."
+_MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One running cluster.
+
+    Attributes:
+        client: What every `confluent_kafka` client of this cluster takes: `bootstrap.servers` and the content of the
+            client.properties file. Merge it with what a lesson adds: `Producer({**lab.client, "linger.ms": 50})`.
+        registry: What `SchemaRegistryClient` takes.
+        stack: The servers' processes; None for a cluster that the environment names.
+    """
+
+    client: dict[str, str]
+    registry: dict[str, str]
+    stack: Stack | None = field(default=None, repr=False)
+
+    def topic(self, name: str, partitions: int = 1) -> None:
+        """Make a topic unless it exists, with the replication that the cluster itself sets (KIP-464).
+
+        Raises:
+            LabError: The cluster refuses.
+        """
+        if not self._topic_id(name):
+            self._create(NewTopic(name, partitions))
+
+    def fresh_topic(self, name: str, partitions: int = 1, **config: str) -> None:
+        """Make a topic that is empty, in place of the one of that name from an earlier run.
+
+        Args:
+            name: The topic.
+            partitions: How many.
+            config: Topic configuration, with `_` for `.`, as in `compression_type="lz4"`.
+
+        Raises:
+            LabError: On a cluster of somebody else's the topic was not made by the lab, so it is not deleted.
+        """
+        admin, old = AdminClient(self.client), self._topic_id(name)
+        if old:
+            if self.stack is None and self._made_here(name) != old:
+                raise LabError(f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name")
+            admin.delete_topics([name])[name].result()
+            wait_until(lambda: not self._topic_id(name), f"the deletion of topic {name!r}")
+        self._create(NewTopic(name, partitions, config={key.replace("_", "."): value for key, value in config.items()}))
+
+    def status(self) -> pd.DataFrame:
+        """Return a table of the servers: name, address and, where they run on this machine, process and memory."""
+        if self.stack:
+            rows = pd.DataFrame(self.stack.status()["processes"]).set_index("name")
+            rows.columns = ["process", "port", "memory (MB)"]
+            return rows
+        brokers = AdminClient(self.client).list_topics(timeout=ANSWER_SECONDS).brokers.values()
+        rows = [(f"broker-{broker.id}", f"{broker.host}:{broker.port}") for broker in brokers]
+        rows = [*sorted(rows), ("registry", self.registry["url"])]
+        return pd.DataFrame(rows, columns=["name", "address"]).set_index("name")
+
+    def check(self) -> None:
+        """Ask the brokers and the registry something.
+
+        Raises:
+            LabError: One of them does not answer; the message names the variable that holds its address.
+        """
+        errors: list[KafkaError] = []
+        try:
+            quiet = {"log_level": 0, "error_cb": errors.append}
+            AdminClient({**self.client, **quiet}).list_topics(timeout=ANSWER_SECONDS)
+        except KafkaException as error:
+            reason = errors[-1].str() if errors else error.args[0].str()
+            raise LabError(
+                f"the brokers at {self.client['bootstrap.servers']} do not answer ({reason}): "
+                "check KAFKA_BROKER_URL, or unset it for the embedded stack"
+            ) from None
+        try:
+            SchemaRegistryClient({**self.registry, "max.retries": 0, "timeout": ANSWER_SECONDS}).get_subjects()
+        except (SchemaRegistryError, httpx.HTTPError) as error:
+            raise LabError(
+                f"the schema registry at {self.registry['url']} does not answer as one ({error}): "
+                "check KAFKA_SCHEMA_REGISTRY_URL, or unset it for the embedded stack"
+            ) from None
+
+    def _create(self, topic: NewTopic) -> None:
+        admin = AdminClient(self.client)
+
+        def created() -> bool:
+            try:
+                admin.create_topics([topic])[topic.topic].result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # said while a deletion is being finished
+                    raise LabError(f"topic {topic.topic!r} was not created: {error.args[0].str()}") from None
+                return False
+            return True
+
+        wait_until(created, f"the creation of topic {topic.topic!r}")
+        wait_until(lambda: self._has_leaders(topic.topic), f"leaders of the partitions of topic {topic.topic!r}")
+        if self.stack is None:
+            self._made_here(topic.topic, self._topic_id(topic.topic))
+
+    def _has_leaders(self, name: str) -> bool:
+        topic = AdminClient(self.client).list_topics(name, timeout=ANSWER_SECONDS).topics[name]
+        return topic.error is None and all(partition.leader >= 0 for partition in topic.partitions.values())
+
+    def _topic_id(self, name: str) -> str | None:
+        try:
+            found = AdminClient(self.client).describe_topics(TopicCollection([name]))[name].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise LabError(f"topic {name!r} cannot be described: {error.args[0].str()}") from None
+        return str(found.topic_id)
+
+    def _made_here(self, name: str, mark: str | None = None) -> str | None:
+        """Keep a topic's id as the metadata of a committed offset, or return the id that was kept."""
+        with Consumer({**self.client, "group.id": _MADE_HERE}) as consumer:
+            if mark:
+                consumer.commit(offsets=[TopicPartition(name, 0, 0, metadata=mark)], asynchronous=False)
+            return consumer.committed([TopicPartition(name, 0)], timeout=ANSWER_SECONDS)[0].metadata
+
+
+def connect(brokers: int | None = None) -> Lab:
+    """Return the cluster that the environment names, else the shared embedded stack, started if it does not run.
+
+    Args:
+        brokers: The number of brokers of the embedded stack, 1 to 5; None takes what is there, or 1.
+
+    Raises:
+        LabError: A variable is wrong, the cluster does not answer, or the stack cannot be started.
+    """
+    settings = ClusterSettings.read()
+    if settings.broker_url is None and settings.schema_registry_url is None:
+        stack = Stack.shared(brokers)
+        stack.up()
+        return _lab(stack.bootstrap_servers, stack.schema_registry_url, settings.properties(), stack)
+    if settings.broker_url is None or settings.schema_registry_url is None:
+        missing = "KAFKA_BROKER_URL" if settings.broker_url is None else "KAFKA_SCHEMA_REGISTRY_URL"
+        raise LabError(f"{missing} is not set, but its twin is: set both for a cluster, none for the embedded stack")
+    lab = _lab(settings.broker_url, settings.schema_registry_url, settings.properties())
+    lab.check()
+    return lab
+
+
+def own_stack(brokers: int = 1) -> Lab:
+    """Start a stack that only this Python uses and that ends with it, for lessons that stop or kill servers.
+
+    Args:
+        brokers: How many brokers, 1 to 5.
+
+    Raises:
+        LabError: The stack cannot be started.
+    """
+    stack = Stack.own(brokers)
+    return _lab(stack.bootstrap_servers, stack.schema_registry_url, {}, stack)
+
+
+def _lab(brokers: str, registry_url: str, properties: dict[str, str], stack: Stack | None = None) -> Lab:
+    """Divide the properties between the client and the registry's client."""
+    registry = {key.removeprefix(_REGISTRY_PREFIX): properties[key] for key in properties if key.startswith(_REGISTRY_PREFIX)}
+    client = {key: value for key, value in properties.items() if not key.startswith(_REGISTRY_PREFIX)}
+    return Lab({**client, "bootstrap.servers": brokers}, {**registry, "url": registry_url}, stack)

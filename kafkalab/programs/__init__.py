@@ -1,0 +1,1 @@
+"""The origin's three programs: two sources and a printer."""

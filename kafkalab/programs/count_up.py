@@ -1,0 +1,36 @@
+"""count-up: a source that counts, in Avro, under a schema that it registers."""
+
+from collections.abc import Callable
+
+from kafkalab.lab import Lab
+from kafkalab.producer import AvroProducer
+from kafkalab.settings import SCHEMAS, ClusterSettings
+
+PARTITIONS = 3
+
+
+def count_up(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callable[[object], None] = print) -> int:
+    """Send {"count": 0}, {"count": 1} … to OUT_TOPIC, else to `count`; the number is the key.
+
+    Args:
+        lab: The cluster.
+        messages: How many.
+        interval: Seconds between two of them.
+        show: Called with each record.
+
+    Returns:
+        The number of acknowledged messages, all of them.
+
+    Raises:
+        LabError: A message was not acknowledged, or the schema file is not Avro.
+    """
+    settings = ClusterSettings.read()
+    topic = settings.out_topic or "count"
+    lab.topic(topic, PARTITIONS)
+    with AvroProducer(lab, topic, settings.out_schema or SCHEMAS / f"{topic}.avsc") as producer:
+        for number in range(messages):
+            record = {"count": number}
+            producer.send(record, key=str(number))
+            show(record)
+            producer.pause(interval)
+    return producer.acknowledged

@@ -1,0 +1,73 @@
+"""print: a consumer that shows what both sources send, whichever was started first."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from kafkalab.errors import LabError
+from kafkalab.lab import Lab
+from kafkalab.settings import ClusterSettings
+
+MAGIC = b"\x00"  # the first byte of a message with a schema id
+
+
+def print_messages(lab: Lab, show: Callable[[object], None] = print) -> tuple[int, int]:
+    """Print the messages of IN_TOPIC as group IN_GROUP, until none has come for KAFKA_CONSUMER_TIMEOUT_MS.
+
+    A message that cannot be decoded is shown with its place and the reason, and the next one follows.
+
+    Args:
+        lab: The cluster.
+        show: Called with each record, raw value or remark.
+
+    Returns:
+        How many messages were decoded, and how many could not be.
+
+    Raises:
+        LabError: The registry does not answer; the message at hand is not committed.
+    """
+    settings = ClusterSettings.read()
+    topics = settings.in_topic.split(",")
+    for topic in topics:
+        lab.topic(topic)
+    deserialize = AvroDeserializer(SchemaRegistryClient(lab.registry))
+    own = {"group.id": settings.in_group, "auto.offset.reset": "earliest", "enable.auto.offset.store": False}
+    decoded = failed = 0
+    with Consumer({**lab.client, **own}) as consumer:
+        consumer.subscribe(topics)
+        while (message := consumer.poll(settings.consumer_timeout_ms / 1000)) is not None:
+            if message.error():
+                if message.error().code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # a topic that was just made
+                    raise LabError(f"the brokers answered: {message.error().str()}")
+                continue
+            try:
+                show(decode(message, deserialize))
+                decoded += 1
+            except ValueError as error:
+                show(f"{message.topic()} [{message.partition()}] at offset {message.offset()} was not decoded: {error}")
+                failed += 1
+            consumer.store_offsets(message)
+    return decoded, failed
+
+
+def decode(message: Message, deserialize: AvroDeserializer) -> Any:
+    """Return the record of a message with a schema id, and the text of one without.
+
+    Raises:
+        ValueError: The message is neither.
+        LabError: The registry does not answer, which is no fault of the message.
+    """
+    value = message.value()
+    if value is None or value[:1] != MAGIC:
+        return value.decode() if value else value
+    try:
+        return deserialize(value, SerializationContext(message.topic(), MessageField.VALUE))
+    except httpx.TransportError as error:
+        raise LabError(f"the schema registry does not answer ({error}): `kafkalab status` tells whether it runs") from None
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error

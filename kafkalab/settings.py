@@ -1,0 +1,115 @@
+"""Which cluster and which folders: everything that the environment says, checked once."""
+
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
+
+import javaproperties
+from platformdirs import user_cache_path, user_state_path
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kafkalab.errors import LabError
+
+SCHEMAS = Path(__file__).parents[1] / "schemas"
+
+_HOSTS = r"^[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*$"
+_URL = r"^https?://[^\s,]+$"
+_NAME = r"^[\w.-]+$"
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+_Settings = TypeVar("_Settings", bound="_Checked")
+
+
+class _Checked(BaseSettings):
+    """Settings whose errors name the variable and what it should look like."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            LabError: A variable has a value that cannot be meant; each one is named with an example.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            wrong = []
+            for detail in error.errors():
+                name = str(detail["loc"][0])
+                field = next(f for n, f in cls.model_fields.items() if (f.alias or n).lower() == name.lower())
+                wrong.append(f"{name}={detail['input']!r} should look like {field.examples[0]!r} ({field.description})")
+            raise LabError("; ".join(wrong)) from None
+
+
+class ClusterSettings(_Checked):
+    """The cluster that the environment names, and what the origin's programs do with it."""
+
+    broker_url: str | None = Field(
+        None, alias="KAFKA_BROKER_URL", pattern=_HOSTS, examples=["localhost:9092"],
+        description="host:port of the brokers, with commas between them",
+    )  # fmt: skip
+    schema_registry_url: str | None = Field(
+        None, alias="KAFKA_SCHEMA_REGISTRY_URL", pattern=_URL, examples=["http://localhost:8081"],
+        description="the base address of the schema registry",
+    )  # fmt: skip
+    client_properties: Path | None = Field(
+        None, alias="KAFKA_CLIENT_PROPERTIES", examples=["client.properties"],
+        description="a file of lines key=value with librdkafka's names",
+    )  # fmt: skip
+    consumer_timeout_ms: int = Field(
+        10_000, alias="KAFKA_CONSUMER_TIMEOUT_MS", ge=1, examples=[120_000],
+        description="milliseconds without a message after which a consumer ends",
+    )  # fmt: skip
+    in_topic: str = Field(
+        "count,multiples", alias="IN_TOPIC", pattern=r"^[\w.-]+(,[\w.-]+)*$", examples=["count,multiples"],
+        description="topics to subscribe to, with commas between them",
+    )  # fmt: skip
+    in_group: str = Field(
+        "count", alias="IN_GROUP", pattern=_NAME, examples=["count"],
+        description="the consumer group",
+    )  # fmt: skip
+    out_topic: str | None = Field(
+        None, alias="OUT_TOPIC", pattern=_NAME, examples=["count"],
+        description="the topic to produce to",
+    )  # fmt: skip
+    out_schema: Path | None = Field(
+        None, alias="OUT_SCHEMA", examples=["schemas/count.avsc"],
+        description="the Avro schema file of OUT_TOPIC; unset: schemas/TOPIC.avsc",
+    )  # fmt: skip
+
+    def properties(self) -> dict[str, str]:
+        """Return the content of the client.properties file, empty where none is named.
+
+        Raises:
+            LabError: The file cannot be read, or a line of it has a malformed escape.
+        """
+        if self.client_properties is None:
+            return {}
+        try:
+            with self.client_properties.open(encoding="utf-8") as file:
+                return javaproperties.load(file)
+        except (OSError, ValueError) as error:
+            raise LabError(
+                f"KAFKA_CLIENT_PROPERTIES={str(self.client_properties)!r} cannot be read ({error}): "
+                "name a file of lines key=value, such as security.protocol=SASL_SSL"
+            ) from None
+
+
+class StackSettings(_Checked):
+    """Where the embedded stack keeps its files and which ports it takes; all on loopback."""
+
+    model_config = SettingsConfigDict(env_prefix="KAFKALAB_")
+
+    home: Path = Field(
+        default_factory=lambda: user_state_path("kafkalab", appauthor=False), examples=["kafkalab-home"],
+        description="the folder for data, logs and process records",
+    )  # fmt: skip
+    cache: Path = Field(
+        default_factory=lambda: user_cache_path("kafkalab", appauthor=False), examples=["kafkalab-cache"],
+        description="the folder for downloads, shared by all stacks",
+    )  # fmt: skip
+    zookeeper_port: Port = Field(2181, examples=[2181], description="ZooKeeper's port")
+    broker_port: Port = Field(9092, examples=[9092], description="the first broker's port; the others follow it")
+    registry_port: Port = Field(8081, examples=[8081], description="the schema registry's port")
