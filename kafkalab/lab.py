@@ -1,9 +1,10 @@
 """A Lab: the addresses, the client configuration and the handles of one running cluster."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import httpx
-import pandas as pd
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -13,6 +14,9 @@ from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
 from kafkalab.settings import ClusterSettings
 from kafkalab.waiting import wait_until
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ANSWER_SECONDS = 15
 _REGISTRY_PREFIX = "schema.registry."
@@ -34,6 +38,10 @@ class Lab:
     registry: dict[str, str]
     stack: Stack | None = field(default=None, repr=False)
 
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return AdminClient(self.client)
+
     def topic(self, name: str, partitions: int = 1) -> None:
         """Make a topic unless it exists, with the replication that the cluster itself sets (KIP-464).
 
@@ -54,21 +62,25 @@ class Lab:
         Raises:
             LabError: On a cluster of somebody else's the topic was not made by the lab, so it is not deleted.
         """
-        admin, old = AdminClient(self.client), self._topic_id(name)
+        old = self._topic_id(name)
         if old:
             if self.stack is None and self._made_here(name) != old:
-                raise LabError(f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name")
-            admin.delete_topics([name])[name].result()
+                raise LabError(
+                    f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name"
+                )
+            self._admin.delete_topics([name])[name].result()
             wait_until(lambda: not self._topic_id(name), f"the deletion of topic {name!r}")
         self._create(NewTopic(name, partitions, config={key.replace("_", "."): value for key, value in config.items()}))
 
-    def status(self) -> pd.DataFrame:
+    def status(self) -> "pd.DataFrame":
         """Return a table of the servers: name, address and, where they run on this machine, process and memory."""
+        import pandas as pd  # noqa: PLC0415 - half a second that only tables need
+
         if self.stack:
             rows = pd.DataFrame(self.stack.status()["processes"]).set_index("name")
             rows.columns = ["process", "port", "memory (MB)"]
             return rows
-        brokers = AdminClient(self.client).list_topics(timeout=ANSWER_SECONDS).brokers.values()
+        brokers = self._admin.list_topics(timeout=ANSWER_SECONDS).brokers.values()
         rows = [(f"broker-{broker.id}", f"{broker.host}:{broker.port}") for broker in brokers]
         rows = [*sorted(rows), ("registry", self.registry["url"])]
         return pd.DataFrame(rows, columns=["name", "address"]).set_index("name")
@@ -98,11 +110,9 @@ class Lab:
             ) from None
 
     def _create(self, topic: NewTopic) -> None:
-        admin = AdminClient(self.client)
-
         def created() -> bool:
             try:
-                admin.create_topics([topic])[topic.topic].result()
+                self._admin.create_topics([topic])[topic.topic].result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # said while a deletion is being finished
                     raise LabError(f"topic {topic.topic!r} was not created: {error.args[0].str()}") from None
@@ -115,12 +125,12 @@ class Lab:
             self._made_here(topic.topic, self._topic_id(topic.topic))
 
     def _has_leaders(self, name: str) -> bool:
-        topic = AdminClient(self.client).list_topics(name, timeout=ANSWER_SECONDS).topics[name]
+        topic = self._admin.list_topics(name, timeout=ANSWER_SECONDS).topics[name]
         return topic.error is None and all(partition.leader >= 0 for partition in topic.partitions.values())
 
     def _topic_id(self, name: str) -> str | None:
         try:
-            found = AdminClient(self.client).describe_topics(TopicCollection([name]))[name].result()
+            found = self._admin.describe_topics(TopicCollection([name]))[name].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
@@ -172,6 +182,8 @@ def own_stack(brokers: int = 1) -> Lab:
 
 def _lab(brokers: str, registry_url: str, properties: dict[str, str], stack: Stack | None = None) -> Lab:
     """Divide the properties between the client and the registry's client."""
-    registry = {key.removeprefix(_REGISTRY_PREFIX): properties[key] for key in properties if key.startswith(_REGISTRY_PREFIX)}
+    registry = {
+        key.removeprefix(_REGISTRY_PREFIX): properties[key] for key in properties if key.startswith(_REGISTRY_PREFIX)
+    }
     client = {key: value for key, value in properties.items() if not key.startswith(_REGISTRY_PREFIX)}
     return Lab({**client, "bootstrap.servers": brokers}, {**registry, "url": registry_url}, stack)

@@ -31,7 +31,7 @@ class AvroProducer:
         self.topic = topic
         self._schema = _parsed(schema_file)
         self._schema_file = schema_file
-        self._producer = Producer({**lab.client, "acks": "all", "enable.idempotence": True})
+        self._producer = Producer({**lab.client, "acks": "all", "enable.idempotence": True, "log_level": 3})
         self._context = SerializationContext(topic, MessageField.VALUE)
         self._serialize = AvroSerializer(
             SchemaRegistryClient(lab.registry),
@@ -50,7 +50,9 @@ class AvroProducer:
         try:
             validate(value, self._schema, strict=True, raise_errors=True)
         except ValidationError as error:
-            raise LabError(f"{_reason(error)}; schema {self._schema_file.name}, nothing was sent to {self.topic!r}") from None
+            raise LabError(
+                f"{_reason(error)}; schema {self._schema_file.name}, nothing was sent to {self.topic!r}"
+            ) from None
         payload = self._serialize(dict(value), self._context)
         while True:
             try:
@@ -68,7 +70,9 @@ class AvroProducer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         left = self._producer.flush(120 if kind is None else 1)
         if kind is None and (left or self._lost):
             raise LabError(

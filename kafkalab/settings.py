@@ -1,7 +1,7 @@
 """Which cluster and which folders: everything that the environment says, checked once."""
 
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Self
 
 import javaproperties
 from platformdirs import user_cache_path, user_state_path
@@ -17,7 +17,6 @@ _URL = r"^https?://[^\s,]+$"
 _NAME = r"^[\w.-]+$"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-_Settings = TypeVar("_Settings", bound="_Checked")
 
 
 class _Checked(BaseSettings):

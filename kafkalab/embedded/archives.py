@@ -21,7 +21,16 @@ def flags(kind: str) -> list[str]:
 
 def make_base() -> None:
     """Make the archive of Java's own classes, unless it is there."""
-    _make(BASE, lambda new: [artifacts.JAVA, "-XX:-UsePerfData", "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={new}"])
+    _make(
+        BASE,
+        lambda new: [
+            artifacts.JAVA,
+            "-XX:-UsePerfData",
+            "-Xshare:dump",
+            "-XX:+UseSerialGC",
+            f"-XX:SharedArchiveFile={new}",
+        ],
+    )
 
 
 def make(running: Iterable[tuple[str, int]]) -> None:
@@ -32,7 +41,10 @@ def make(running: Iterable[tuple[str, int]]) -> None:
     """
     jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
     for kind, pid in running:
-        _make(f"{kind}.jsa", lambda new, pid=pid: [jcmd, "-J-XX:-UsePerfData", pid, "VM.cds", "dynamic_dump", new])
+        _make(
+            f"{kind}.jsa",
+            lambda new, pid=pid: [jcmd, "-J-XX:-UsePerfData", pid, "VM.cds", "dynamic_dump", new],
+        )
 
 
 def _make(name: str, command: Callable[[Path], list]) -> None:

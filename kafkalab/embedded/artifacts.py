@@ -33,7 +33,9 @@ def fetch() -> None:
         if not registry_jar().exists():
             missing += lock["registry"].items()
         if missing:
-            with tqdm(total=sum(f["size"] for _, f in missing), desc="Fetching Kafka", unit="B", unit_scale=True) as bar:
+            with tqdm(
+                total=sum(f["size"] for _, f in missing), desc="Fetching Kafka", unit="B", unit_scale=True
+            ) as bar:
                 for coordinate, file in missing:
                     _fetch_one(coordinate, file, cache, bar)
         if not registry_jar().exists():

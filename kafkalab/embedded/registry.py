@@ -19,7 +19,7 @@ def registry(folder: Path, port: int) -> Server:
         "quarkus.management.host": HOST,
         "quarkus.management.port": 0,  # any that is free
         "quarkus.banner.enabled": "false",
-        "apicurio.rules.global.compatibility": "BACKWARD",  # as Confluent's registry starts; Apicurio's own start is NONE
+        "apicurio.rules.global.compatibility": "BACKWARD",  # as Confluent's does; Apicurio itself starts with NONE
         # without WRITE_DELAY=0 a kill -9 loses the schemas of the last half second
         "apicurio.datasource.url": f"jdbc:h2:file:{database.as_posix()};DB_CLOSE_ON_EXIT=FALSE;WRITE_DELAY=0",
         "apicurio.redirects.enabled": "true",

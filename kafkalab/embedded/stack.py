@@ -5,12 +5,12 @@ import random
 import re
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from filelock import FileLock, Timeout
@@ -24,6 +24,9 @@ from kafkalab.embedded.zookeeper import ask, zookeeper
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
 from kafkalab.waiting import wait_until
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 MOST_BROKERS = 5
 START_SECONDS = 120
@@ -48,7 +51,7 @@ class Options:
             return None
         except (ValueError, KeyError, TypeError):
             raise LabError(
-                f"{folder / 'stack.json'} is not what a stack writes: remove it, or name another folder in KAFKALAB_HOME"
+                f"{folder / 'stack.json'} was not written by a stack: remove it, or name another folder in KAFKALAB_HOME"
             ) from None
 
     def write(self, folder: Path) -> None:
@@ -67,7 +70,7 @@ class Stack:
     def __init__(self, folder: Path, options: Options) -> None:
         self.folder = folder
         self.options = options
-        self._guard: subprocess.Popen | None = None
+        self._guard: Popen | None = None
 
     @classmethod
     def shared(cls, brokers: int | None = None) -> "Stack":
@@ -139,7 +142,11 @@ class Stack:
     @property
     def names(self) -> list[str]:
         """The servers' names."""
-        return ["zookeeper", *(f"broker-{number}" for number in range(len(self.options.broker_ports))), "registry"]
+        return [
+            "zookeeper",
+            *(f"broker-{number}" for number in range(len(self.options.broker_ports))),
+            "registry",
+        ]
 
     def up(self) -> None:
         """Start what does not run and wait until every server answers.
@@ -265,11 +272,13 @@ class Stack:
             with FileLock(self.folder / ".lock", timeout=START_SECONDS):
                 yield
         except Timeout:
-            raise LabError(f"waited {START_SECONDS} s for another process that changes {self.folder}, in vain") from None
+            raise LabError(
+                f"waited {START_SECONDS} s for another process that changes {self.folder}, in vain"
+            ) from None
         except OSError as error:
             raise LabError(
-                f"cannot write to {self.folder} ({error.strerror or error}): free some space, or name another folder in "
-                "KAFKALAB_HOME"
+                f"cannot write to {self.folder} ({error.strerror or error}): free some space, or name another "
+                "folder in KAFKALAB_HOME"
             ) from None
 
     def _start(self, servers: list[Server]) -> None:

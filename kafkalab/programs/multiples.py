@@ -37,5 +37,7 @@ def multiples(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callabl
         show(number * number)
         producer.poll(interval)
     if left := producer.flush(120) + len(lost):
-        raise LabError(f"{left} messages to {topic!r} were not acknowledged ({'; '.join(lost[:3]) or 'no answer in 120 s'})")
+        raise LabError(
+            f"{left} messages to {topic!r} were not acknowledged ({'; '.join(lost[:3]) or 'no answer in 120 s'})"
+        )
     return messages

@@ -68,6 +68,8 @@ def decode(message: Message, deserialize: AvroDeserializer) -> Any:
     try:
         return deserialize(value, SerializationContext(message.topic(), MessageField.VALUE))
     except httpx.TransportError as error:
-        raise LabError(f"the schema registry does not answer ({error}): `kafkalab status` tells whether it runs") from None
+        raise LabError(
+            f"the schema registry does not answer ({error}): `kafkalab status` tells whether it runs"
+        ) from None
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,166 @@
+"""The lab for a terminal."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from kafkalab.embedded import archives, artifacts
+from kafkalab.embedded.stack import Stack
+from kafkalab.errors import LabError
+from kafkalab.lab import connect
+from kafkalab.programs.count_up import count_up
+from kafkalab.programs.multiples import multiples
+from kafkalab.programs.print import print_messages
+from kafkalab.settings import ClusterSettings
+
+
+class _Commands(click.Group):
+    """Commands whose expected errors are one line."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except LabError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def app() -> None:
+    """A real Kafka on this machine: ZooKeeper, brokers and a schema registry, without Docker or an installed Java."""
+
+
+@app.command(epilog="Example: kafkalab fetch")
+def fetch() -> None:
+    """Fetch the servers' files and prepare them, once; `up` does it too."""
+    artifacts.fetch()
+    archives.make_base()
+
+
+@app.command(epilog="Example: kafkalab up --brokers 3")
+@click.option("--brokers", type=int, help="How many, 1 to 5; without it as many as the folder has, or 1.")
+def up(brokers: int | None) -> None:
+    """Start the stack, or what is missing of it, and wait until it serves."""
+    stack = Stack.shared(brokers)
+    stack.up()
+    _print_status(stack)
+
+
+@app.command(epilog="Example: kafkalab status --json")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(as_json: bool) -> None:
+    """Say what runs and where; the exit status is 0 while everything does."""
+    stack = Stack.shared()
+    if as_json:
+        click.echo(json.dumps(stack.status(), indent=2))
+    else:
+        _print_status(stack)
+    sys.exit(stack.state() != "running")
+
+
+@app.command(epilog="Example: kafkalab down --wipe")
+@click.option("--wipe", is_flag=True, help="Forget topics, messages, offsets and schemas too.")
+def down(wipe: bool) -> None:
+    """Stop the stack; the next `up` goes on where it was."""
+    Stack.shared().down(wipe=wipe)
+
+
+@app.command(epilog="Example: kafkalab logs broker-0")
+@click.argument("name")
+def logs(name: str) -> None:
+    """Print what a server has printed."""
+    log = Stack.shared().log(name)
+    if not log.exists():
+        raise LabError(f"{name} has not run yet: `kafkalab up` starts it")
+    click.echo(log.read_text(encoding="utf-8", errors="replace"), nl=False)
+
+
+@app.command(epilog="Example: kafkalab kill broker-1")
+@click.argument("name")
+def kill(name: str) -> None:
+    """End one server at once, as a crash does."""
+    Stack.shared().kill(name)
+
+
+@app.command(epilog="Example: kafkalab start broker-1")
+@click.argument("name")
+def start(name: str) -> None:
+    """Start one server again and wait until it answers."""
+    Stack.shared().start(name)
+
+
+@app.command(epilog="Example: kafkalab run 00 -p messages 100")
+@click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of the notebook.")
+@click.option("--build", type=click.Path(path_type=Path), default=Path("build"), help="Where the results go.")
+@click.option("--in-place", is_flag=True, help="Keep the outputs in the notebooks themselves.")
+def run(notebooks: tuple[str, ...], parameters: tuple[tuple[str, str], ...], build: Path, in_place: bool) -> None:
+    """Execute notebooks headless, by the start of their names, else all; pages with the figures go to build/."""
+    from kafkalab import runs  # noqa: PLC0415 - papermill and nbconvert take a second to import
+
+    paths, results = runs.chosen(notebooks), {}
+    embedded = ClusterSettings.read().broker_url is None
+    ours = embedded and Stack.shared().state() == "stopped"
+    try:
+        connect()
+        for number, path in enumerate(paths, 1):
+            click.echo(f"{number}/{len(paths)} {path.stem}")
+            results[path] = runs.execute(path, build, {name: _value(text) for name, text in parameters})
+            index = runs.write_index(build, results)
+            if results[path]:
+                click.echo(f"{path.name} failed in {results[path]}", err=True)
+            elif in_place:
+                runs.keep_outputs(build / path.name, path)
+    finally:
+        if ours:
+            Stack.shared().down()
+    click.echo(f"The executed notebooks, and a page of each, are in {build}: open {index}")
+    sys.exit(any(results.values()))
+
+
+_messages = click.option("--messages", type=click.IntRange(min=0), default=10, show_default=True, help="How many.")
+_interval = click.option("--interval", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds.")
+
+
+@app.command("count-up", epilog="Example: kafkalab count-up --messages 100 --interval 0.1")
+@_messages
+@_interval
+def count_up_(messages: int, interval: float) -> None:
+    """Send counts in Avro under a registered schema."""
+    count_up(connect(), messages, interval, click.echo)
+
+
+@app.command("multiples", epilog="Example: kafkalab multiples --messages 100 --interval 0.1")
+@_messages
+@_interval
+def multiples_(messages: int, interval: float) -> None:
+    """Send squares as text, as a legacy source without a schema does."""
+    multiples(connect(), messages, interval, click.echo)
+
+
+@app.command("print", epilog="Example: KAFKA_CONSUMER_TIMEOUT_MS=5000 kafkalab print")
+def print_() -> None:
+    """Print what both sources send, until nothing has come for KAFKA_CONSUMER_TIMEOUT_MS."""
+    decoded, failed = print_messages(connect(), click.echo)
+    click.echo(
+        f"no message for {ClusterSettings.read().consumer_timeout_ms} ms: {decoded} decoded, {failed} not",
+        err=True,
+    )
+
+
+def _print_status(stack: Stack) -> None:
+    facts = stack.status()
+    for key in ("state", "bootstrap_servers", "schema_registry_url", "zookeeper", "folder"):
+        click.echo(f"{key + ':':21}{facts[key]}")
+    for process in facts["processes"]:
+        runs = f"process {process['pid']}, {process['rss_mb']} MB" if process["pid"] else "not running"
+        click.echo(f"{process['name'] + ':':21}port {process['port']}, {runs}")
+
+
+def _value(text: str) -> object:
+    """Return a parameter as JSON reads it, else as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,75 @@
+"""Notebooks executed headless: papermill, a page for each, an index of the pages."""
+
+import html
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+
+from kafkalab.errors import LabError
+from kafkalab.settings import SCHEMAS
+
+NOTEBOOKS = SCHEMAS.with_name("notebooks")
+CELL_SECONDS = 300
+
+
+def chosen(names: Iterable[str]) -> list[Path]:
+    """Return the notebooks whose file names start so, or all of them.
+
+    Raises:
+        LabError: A name fits no notebook.
+    """
+    everything = sorted(NOTEBOOKS.glob("*.ipynb"))
+    paths = []
+    for name in names:
+        fitting = [path for path in everything if path.name.startswith(Path(name).name)]
+        if not fitting:
+            raise LabError(f"no notebook is called {name!r}: there are {', '.join(path.stem for path in everything)}")
+        paths += fitting
+    return paths or everything
+
+
+def execute(notebook: Path, build: Path, parameters: Mapping[str, object]) -> str | None:
+    """Execute one notebook under a progress bar and leave it and its page in a folder.
+
+    Returns:
+        None, or where and how the notebook failed.
+    """
+    build.mkdir(parents=True, exist_ok=True)
+    failure = None
+    try:
+        papermill.execute_notebook(
+            notebook, build / notebook.name, dict(parameters), kernel_name="python3", cwd=notebook.parent,
+            execution_timeout=CELL_SECONDS,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        failure = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
+    except Exception as error:  # noqa: BLE001 - a dead kernel or a time-out: the next notebook still runs
+        failure = f"{type(error).__name__}: {error}".strip()
+    if (build / notebook.name).exists():
+        page, _ = HTMLExporter().from_filename(str(build / notebook.name))
+        (build / f"{notebook.stem}.html").write_text(page, encoding="utf-8")
+    return failure
+
+
+def write_index(build: Path, results: Mapping[Path, str | None]) -> Path:
+    """Write the page that links to those of the notebooks that were executed."""
+    rows = [
+        f'<li><a href="{notebook.stem}.html">{notebook.stem}</a>: {html.escape(failure or "ended well")}</li>'
+        for notebook, failure in results.items()
+    ]
+    page = f'<!doctype html><meta charset="utf-8"><title>kafkalab</title><h1>kafkalab</h1><ol>{"".join(rows)}</ol>'
+    (build / "index.html").write_text(page, encoding="utf-8")
+    return build / "index.html"
+
+
+def keep_outputs(executed: Path, notebook: Path) -> None:
+    """Put the outputs of an executed notebook into its source, without what another run would change."""
+    done, source = nbformat.read(executed, 4), nbformat.read(notebook, 4)
+    for cell, ran in zip(source.cells, done.cells, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+    nbformat.write(source, notebook)
