@@ -63,10 +63,6 @@ class AvroProducer:
                 break
         self._producer.poll(0)
 
-    def pause(self, seconds: float) -> None:
-        """Let time pass between two messages, for a source that sends as time passes."""
-        self._producer.poll(seconds)
-
     def __enter__(self) -> Self:
         return self
 

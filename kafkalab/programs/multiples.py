@@ -1,5 +1,6 @@
 """multiples: a legacy source, which sends text and knows no schema."""
 
+import time
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -35,7 +36,8 @@ def multiples(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callabl
     for number in range(messages):
         producer.produce(topic, str(number * number), on_delivery=delivered)
         show(number * number)
-        producer.poll(interval)
+        time.sleep(interval)
+        producer.poll(0)
     if left := producer.flush(120) + len(lost):
         raise LabError(
             f"{left} messages to {topic!r} were not acknowledged ({'; '.join(lost[:3]) or 'no answer in 120 s'})"
