@@ -99,14 +99,17 @@ def run(notebooks: tuple[str, ...], parameters: tuple[tuple[str, str], ...], bui
     """Execute notebooks headless, by the start of their names, else all; pages with the figures go to build/."""
     from kafkalab import runs  # noqa: PLC0415 - papermill and nbconvert take a second to import
 
+    if in_place and parameters:
+        raise LabError("committed outputs are those of the notebook's own parameters: leave out -p or --in-place")
     paths, results = runs.chosen(notebooks), {}
+    shared_out = runs.shared_out({name: _value(text) for name, text in parameters}, paths)
     embedded = ClusterSettings.read().broker_url is None
     ours = embedded and Stack.shared().state() == "stopped"
     try:
         connect()
         for number, path in enumerate(paths, 1):
             click.echo(f"{number}/{len(paths)} {path.stem}")
-            results[path] = runs.execute(path, build, {name: _value(text) for name, text in parameters})
+            results[path] = runs.execute(path, build, shared_out[path])
             index = runs.write_index(build, results)
             if results[path]:
                 click.echo(f"{path.name} failed in {results[path]}", err=True)

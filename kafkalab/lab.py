@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import httpx
+import httpx2
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -18,7 +18,7 @@ from kafkalab.waiting import wait_until
 if TYPE_CHECKING:
     import pandas as pd
 
-ANSWER_SECONDS = 15
+ANSWER_SECONDS = 10
 _REGISTRY_PREFIX = "schema.registry."
 _MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
 
@@ -40,7 +40,7 @@ class Lab:
 
     @cached_property
     def _admin(self) -> AdminClient:
-        return AdminClient(self.client)
+        return AdminClient({**self.client, "log_level": 0})  # a broker that a lesson kills is no news on the screen
 
     def topic(self, name: str, partitions: int = 1) -> None:
         """Make a topic unless it exists, with the replication that the cluster itself sets (KIP-464).
@@ -93,17 +93,19 @@ class Lab:
         """
         errors: list[KafkaError] = []
         try:
-            quiet = {"log_level": 0, "error_cb": errors.append}
-            AdminClient({**self.client, **quiet}).list_topics(timeout=ANSWER_SECONDS)
+            admin = AdminClient({**self.client, "log_level": 0, "error_cb": errors.append})
+            admin.list_topics(timeout=ANSWER_SECONDS)
         except KafkaException as error:
+            admin.poll(0)  # calls error_cb with what went wrong
             reason = errors[-1].str() if errors else error.args[0].str()
             raise LabError(
                 f"the brokers at {self.client['bootstrap.servers']} do not answer ({reason}): "
                 "check KAFKA_BROKER_URL, or unset it for the embedded stack"
             ) from None
         try:
-            SchemaRegistryClient({**self.registry, "max.retries": 0, "timeout": ANSWER_SECONDS}).get_subjects()
-        except (SchemaRegistryError, httpx.HTTPError) as error:
+            with SchemaRegistryClient({"timeout": ANSWER_SECONDS, **self.registry, "max.retries": 0}) as registry:
+                registry.get_subjects()
+        except (SchemaRegistryError, httpx2.HTTPError) as error:
             raise LabError(
                 f"the schema registry at {self.registry['url']} does not answer as one ({error}): "
                 "check KAFKA_SCHEMA_REGISTRY_URL, or unset it for the embedded stack"

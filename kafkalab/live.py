@@ -37,6 +37,7 @@ class LiveFigure:
             if len(names) > 1:
                 axes.legend(loc="upper left")
         self._points: dict[str, list[tuple[float, float]]] = {name: [] for name in self._lines}
+        self._last: dict[str, tuple[float, float]] = {}
         self._strides = dict.fromkeys(self._lines, 1)
         self._skipped = dict.fromkeys(self._lines, 0)
         self._next_drawing = 0.0
@@ -44,6 +45,7 @@ class LiveFigure:
 
     def add(self, name: str, x: float, y: float) -> None:
         """Add a point to a series; the figure follows as soon as it may."""
+        self._last[name] = (x, y)
         self._skipped[name] += 1
         if self._skipped[name] >= self._strides[name]:
             self._skipped[name] = 0
@@ -59,7 +61,7 @@ class LiveFigure:
         start = time.monotonic()
         for name, line in self._lines.items():
             if self._points[name]:
-                line.set_data(*zip(*self._points[name], strict=True))
+                line.set_data(*zip(*self._points[name], self._last[name], strict=True))
         for axes in self.figure.axes:
             axes.relim()
             axes.autoscale_view()

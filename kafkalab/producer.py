@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,6 +12,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from fastavro import schemaless_writer
 from fastavro.schema import SchemaParseException
 from fastavro.validation import ValidationError, validate
 
@@ -33,8 +35,9 @@ class AvroProducer:
         self._schema_file = schema_file
         self._producer = Producer({**lab.client, "acks": "all", "enable.idempotence": True, "log_level": 3})
         self._context = SerializationContext(topic, MessageField.VALUE)
+        self._registry = SchemaRegistryClient(lab.registry)
         self._serialize = AvroSerializer(
-            SchemaRegistryClient(lab.registry),
+            self._registry,
             schema_file.read_text(encoding="utf-8"),
             conf={"subject.name.strategy": topic_subject_name_strategy},  # the default asks the registry for more
         )
@@ -49,10 +52,10 @@ class AvroProducer:
         """
         try:
             validate(value, self._schema, strict=True, raise_errors=True)
-        except ValidationError as error:
-            raise LabError(
-                f"{_reason(error)}; schema {self._schema_file.name}, nothing was sent to {self.topic!r}"
-            ) from None
+            schemaless_writer(BytesIO(), self._schema, value, strict=True)  # a field too many, which validate lets pass
+        except (ValidationError, ValueError) as error:
+            reason = _reason(error) if isinstance(error, ValidationError) else f"{error} in {value!r}"
+            raise LabError(f"{reason}; schema {self._schema_file.name}, nothing was sent to {self.topic!r}") from None
         payload = self._serialize(dict(value), self._context)
         while True:
             try:
@@ -69,6 +72,7 @@ class AvroProducer:
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._registry.close()
         left = self._producer.flush(120 if kind is None else 1)
         if kind is None and (left or self._lost):
             raise LabError(

@@ -32,6 +32,19 @@ def chosen(names: Iterable[str]) -> list[Path]:
     return paths or everything
 
 
+def shared_out(parameters: Mapping[str, object], notebooks: Iterable[Path]) -> dict[Path, dict[str, object]]:
+    """Return for each notebook those parameters that it has.
+
+    Raises:
+        LabError: No notebook has a parameter of that name.
+    """
+    known = {notebook: papermill.inspect_notebook(notebook).keys() for notebook in notebooks}
+    for name in parameters:
+        if not any(name in names for names in known.values()):
+            raise LabError(f"no chosen notebook has a parameter {name!r}: see the cell tagged parameters of each")
+    return {notebook: {n: v for n, v in parameters.items() if n in names} for notebook, names in known.items()}
+
+
 def execute(notebook: Path, build: Path, parameters: Mapping[str, object]) -> str | None:
     """Execute one notebook under a progress bar and leave it and its page in a folder.
 
@@ -42,8 +55,9 @@ def execute(notebook: Path, build: Path, parameters: Mapping[str, object]) -> st
     failure = None
     try:
         papermill.execute_notebook(
-            notebook, build / notebook.name, dict(parameters), kernel_name="python3", cwd=notebook.parent,
-            execution_timeout=CELL_SECONDS,
+            notebook, build / notebook.name, dict(parameters),
+            kernel_name="python3", cwd=notebook.parent, execution_timeout=CELL_SECONDS,
+            extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are not about the lesson
         )  # fmt: skip
     except PapermillExecutionError as error:
         failure = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}"

@@ -36,8 +36,8 @@ class _Checked(BaseSettings):
         except ValidationError as error:
             wrong = []
             for detail in error.errors():
-                name = str(detail["loc"][0])
-                field = next(f for n, f in cls.model_fields.items() if (f.alias or n).lower() == name.lower())
+                name = detail["loc"][0]
+                field = next(field for field in cls.model_fields.values() if field.alias == name)
                 wrong.append(f"{name}={detail['input']!r} should look like {field.examples[0]!r} ({field.description})")
             raise LabError("; ".join(wrong)) from None
 
@@ -99,16 +99,20 @@ class ClusterSettings(_Checked):
 class StackSettings(_Checked):
     """Where the embedded stack keeps its files and which ports it takes; all on loopback."""
 
-    model_config = SettingsConfigDict(env_prefix="KAFKALAB_")
-
     home: Path = Field(
-        default_factory=lambda: user_state_path("kafkalab", appauthor=False), examples=["kafkalab-home"],
+        default_factory=lambda: user_state_path("kafkalab", appauthor=False), alias="KAFKALAB_HOME",
+        examples=["kafkalab-home"],
         description="the folder for data, logs and process records",
     )  # fmt: skip
     cache: Path = Field(
-        default_factory=lambda: user_cache_path("kafkalab", appauthor=False), examples=["kafkalab-cache"],
+        default_factory=lambda: user_cache_path("kafkalab", appauthor=False), alias="KAFKALAB_CACHE",
+        examples=["kafkalab-cache"],
         description="the folder for downloads, shared by all stacks",
     )  # fmt: skip
-    zookeeper_port: Port = Field(2181, examples=[2181], description="ZooKeeper's port")
-    broker_port: Port = Field(9092, examples=[9092], description="the first broker's port; the others follow it")
-    registry_port: Port = Field(8081, examples=[8081], description="the schema registry's port")
+    zookeeper_port: Port = Field(2181, alias="KAFKALAB_ZOOKEEPER_PORT", examples=[2181], description="ZooKeeper's port")
+    broker_port: Port = Field(
+        9092, alias="KAFKALAB_BROKER_PORT", examples=[9092], description="the first broker's port; the others follow it"
+    )
+    registry_port: Port = Field(
+        8081, alias="KAFKALAB_REGISTRY_PORT", examples=[8081], description="the schema registry's port"
+    )

@@ -142,7 +142,8 @@ def _writable(folder: Path) -> Iterator[None]:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
         raise LabError(
-            f"cannot write to {folder} ({error.strerror or error}): free some space or name another folder"
+            f"cannot write to {folder} ({error.strerror or error}): free some space, or name another folder in "
+            "KAFKALAB_CACHE"
         ) from None
 
 

@@ -43,8 +43,7 @@ class Record:
 
     def process(self) -> psutil.Process | None:
         """Return the running process, None where it ended or its id belongs to another process by now."""
-        for child in _children:
-            child.poll()
+        reap()
         try:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE:
@@ -52,6 +51,12 @@ class Record:
         except psutil.NoSuchProcess:
             pass
         return None
+
+
+def reap() -> None:
+    """Take leave of the servers that ended, so that none stays behind as a zombie of this Python."""
+    for child in _children:
+        child.poll()
 
 
 def start(name: str, command: list[str], port: int, log: Path, folder: Path, record: Path) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from kafkalab.embedded import artifacts
 from kafkalab.embedded.server import HOST, Server
@@ -36,6 +36,6 @@ def registry(folder: Path, port: int) -> Server:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx2.TransportError:
         return False

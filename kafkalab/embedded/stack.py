@@ -92,7 +92,10 @@ class Stack:
             if cls(settings.home, found).state() != "stopped":
                 if brokers is None:
                     return cls(settings.home, found)
-                raise LabError(f"the stack in {settings.home} runs with other options ({found}): first `kafkalab down`")
+                raise LabError(
+                    f"the stack in {settings.home} runs with {_described(found)}, not {_described(stack.options)}: "
+                    "`kafkalab down` first, or use it as it is"
+                )
             if wanted < kept:
                 raise LabError(
                     f"{settings.home} holds the data of {kept} brokers: `kafkalab up --brokers {kept}`, or forget them "
@@ -330,6 +333,7 @@ class Stack:
         for process in slow:
             process.kill()
         psutil.wait_procs(slow, timeout=STOP_SECONDS)
+        processes.reap()
         if not at_once:
             for name in names:
                 self._record(name).unlink(missing_ok=True)
@@ -345,6 +349,12 @@ def _checked(brokers: int) -> int:
     return brokers
 
 
+def _described(options: Options) -> str:
+    brokers = len(options.broker_ports)
+    ports = ", ".join(map(str, (options.zookeeper_port, *options.broker_ports, options.registry_port)))
+    return f"{brokers} broker{'s' * (brokers > 1)} on ports {ports}"
+
+
 def _port_variable(name: str) -> str:
     return f"KAFKALAB_{name.split('-')[0].upper()}_PORT"
 
@@ -353,7 +363,7 @@ def _reason(log: Path) -> str:
     """Return the last lines of a log that tell of an error, else its last lines."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     telling = [line for line in lines if re.search("ERROR|FATAL|Exception|Error:", line) and not line.startswith("\t")]
-    return " | ".join((telling or lines)[-3:]) or "it printed nothing"
+    return " | ".join(list(dict.fromkeys(telling or lines))[-3:]) or "it printed nothing"
 
 
 def _free_ports(count: int) -> list[int]:

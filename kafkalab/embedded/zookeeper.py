@@ -21,7 +21,7 @@ def zookeeper(folder: Path, port: int) -> Server:
     return Server(
         name="zookeeper", port=port, folder=folder, heap=256, kind="zookeeper",
         arguments=["-cp", artifacts.class_path(), "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)],
-        serves=lambda: ask(port, "ruok") == "imok",
+        serves=lambda: "Mode:" in ask(port, "srvr"),  # ruok is answered before the data is loaded
     )  # fmt: skip
 
 

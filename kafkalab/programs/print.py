@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
@@ -35,10 +35,10 @@ def print_messages(lab: Lab, show: Callable[[object], None] = print) -> tuple[in
     topics = settings.in_topic.split(",")
     for topic in topics:
         lab.topic(topic)
-    deserialize = AvroDeserializer(SchemaRegistryClient(lab.registry))
     own = {"group.id": settings.in_group, "auto.offset.reset": "earliest", "enable.auto.offset.store": False}
     decoded = failed = 0
-    with Consumer({**lab.client, **own}) as consumer:
+    with SchemaRegistryClient(lab.registry) as registry, Consumer({**lab.client, **own}) as consumer:
+        deserialize = AvroDeserializer(registry)
         consumer.subscribe(topics)
         while (message := consumer.poll(settings.consumer_timeout_ms / 1000)) is not None:
             if message.error():
@@ -67,7 +67,7 @@ def decode(message: Message, deserialize: AvroDeserializer) -> Any:
         return value.decode() if value else value
     try:
         return deserialize(value, SerializationContext(message.topic(), MessageField.VALUE))
-    except httpx.TransportError as error:
+    except httpx2.TransportError as error:
         raise LabError(
             f"the schema registry does not answer ({error}): `kafkalab status` tells whether it runs"
         ) from None

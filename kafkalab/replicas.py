@@ -1,0 +1,108 @@
+"""Drawings of replicas: which broker holds which partition, and who led and was in sync over time."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from kafkalab.live import COLOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from confluent_kafka import TopicPartitionInfo
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GREY = "#666666"
+
+
+def by_broker(partitions: Iterable["TopicPartitionInfo"], brokers: Sequence[int], title: str) -> "Figure":
+    """Draw a row for each partition and a column for each broker; a box is a replica.
+
+    Args:
+        partitions: As `AdminClient.describe_topics` returns them.
+        brokers: The ids of the brokers to show.
+        title: The figure's title.
+    """
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
+    from matplotlib.patches import FancyBboxPatch  # noqa: PLC0415
+
+    partitions = sorted(partitions, key=lambda partition: partition.id)
+    figure, axes = plt.subplots(figsize=(7, 1.3 + 0.45 * len(partitions)), layout="constrained")
+    for row, partition in enumerate(partitions):
+        in_sync = {node.id for node in partition.isr}
+        leader = partition.leader.id if partition.leader else None
+        for replica in partition.replicas:
+            colour, column = COLOURS[replica.id % len(COLOURS)], list(brokers).index(replica.id)
+            leads, behind = replica.id == leader, replica.id not in in_sync
+            text = "out of sync" if behind else "leader" if leads else "follower"
+            look = {"fc": colour if leads else "white", "ec": colour, "lw": 2, "ls": "--" if behind else "-"}
+            axes.add_patch(FancyBboxPatch((column - 0.34, row - 0.28), 0.68, 0.56, boxstyle="round,pad=0.03", **look))
+            axes.text(column, row, text, ha="center", va="center", color="white" if leads else "black")
+    axes.set(title=title, xlabel="broker", ylabel="partition", xlim=(-0.6, len(brokers) - 0.4))
+    axes.set_ylim(len(partitions) - 0.4, -0.6)
+    axes.set_xticks(range(len(brokers)), [f"broker-{broker}" for broker in brokers])
+    axes.set_yticks(range(len(partitions)), [partition.id for partition in partitions])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def timeline(history: "pd.DataFrame", acknowledged: Mapping[str, Sequence[float]], events: Mapping[str, float]) -> "Figure":
+    """Draw leaders, in-sync replicas and acknowledged messages over one time axis.
+
+    Args:
+        history: Columns `time` (seconds), `partition`, `leader` (a broker's id) and `in_sync` (brokers' ids), with one
+            row for each partition and each look at the cluster.
+        acknowledged: The times, in seconds, at which messages were acknowledged, by the name of the curve.
+        events: What happened when, in seconds: vertical lines with a text.
+    """
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
+
+    figure, (leaders, replicas, messages) = plt.subplots(
+        3, 1, figsize=(10, 8), sharex=True, layout="constrained", height_ratios=(1.2, 1, 1.4)
+    )
+    _draw_leaders(leaders, history)
+    _draw_in_sync(replicas, history)
+    for colour, (name, times) in zip(COLOURS[3:], acknowledged.items(), strict=False):
+        messages.step(sorted(times), range(1, len(times) + 1), where="post", color=colour, label=name, lw=2)
+    messages.set(title="Messages acknowledged", ylabel="messages, in total", xlabel="time (s)")
+    messages.legend(loc="upper left")
+    for axes in (leaders, replicas, messages):
+        for time in events.values():
+            axes.axvline(time, color="black", ls=":", lw=1.2)
+    for text, time in events.items():
+        leaders.annotate(
+            text, (time, 1), (2, 22), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9,
+            arrowprops={"arrowstyle": "-", "ls": ":", "lw": 1.2},
+        )  # fmt: skip
+    return figure
+
+
+def _draw_leaders(axes: "Axes", history: "pd.DataFrame") -> None:
+    """Draw a row for each partition in the colour of its leader."""
+    end = history["time"].max()
+    for partition, looks in history.sort_values("time").groupby("partition"):
+        new = looks[looks["leader"] != looks["leader"].shift()]
+        widths = [*new["time"][1:], end] - new["time"]
+        colours = [COLOURS[leader % len(COLOURS)] for leader in new["leader"]]
+        axes.barh([partition] * len(new), widths, left=new["time"], height=0.8, color=colours)
+    for broker in sorted(history["leader"].unique()):
+        axes.barh([0], [0], color=COLOURS[broker % len(COLOURS)], label=f"led by broker-{broker}")
+    axes.set(title="Leaders", ylabel="partition", yticks=sorted(history["partition"].unique()))
+    axes.title.set_y(1.14)
+    axes.invert_yaxis()
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def _draw_in_sync(axes: "Axes", history: "pd.DataFrame") -> None:
+    """Draw a band for each broker, as high as its share of the partitions in whose in-sync replicas it is."""
+    partitions = history["partition"].nunique()
+    brokers = sorted({broker for in_sync in history["in_sync"] for broker in in_sync})
+    for row, broker in enumerate(brokers):
+        member = history["in_sync"].map(lambda in_sync, broker=broker: broker in in_sync)
+        share = member.groupby(history["time"]).sum() / partitions
+        colour = COLOURS[broker % len(COLOURS)]
+        axes.fill_between(share.index, row - 0.4, row - 0.4 + 0.8 * share, step="post", color=colour)
+    axes.set(title=f"In-sync replicas (a full band: of all {partitions} partitions)", ylabel="broker")
+    axes.set_yticks(range(len(brokers)), [f"broker-{broker}" for broker in brokers])
+    axes.set_ylim(len(brokers) - 0.5, -0.5)
+    _ = _GREY

@@ -1,0 +1,120 @@
+"""Start time, memory, import time and the cost of a live figure: `make bench`. Ratios of one run; nothing is asserted."""
+
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+from confluent_kafka import Consumer, Producer
+
+import kafkalab
+from kafkalab.embedded import server
+from kafkalab.embedded.stack import Options, Stack, _free_ports
+
+USUAL_FLAGS = ("-XX:+UseG1GC", "-Xms1g", "-Xmx1g", "-Xshare:auto")  # as kafka-server-start sets them, no archive
+RUNS = 3
+MESSAGES = 200_000
+
+
+def new_stack(brokers):
+    ports = _free_ports(brokers + 2)
+    return Stack(Path(tempfile.mkdtemp(prefix="kafkalab-bench-")), Options(ports[0], tuple(ports[2:]), ports[1]))
+
+
+def ended(stack):
+    stack.down(wipe=True)
+    shutil.rmtree(stack.folder, ignore_errors=True)
+
+
+def seconds_side_by_side(brokers):
+    """Return the seconds until a stack serves, and its resident memory in megabytes."""
+    stack, start = new_stack(brokers), time.monotonic()
+    stack.up()
+    took = time.monotonic() - start
+    memory = sum(process["rss_mb"] for process in stack.status()["processes"])
+    ended(stack)
+    return took, memory
+
+
+def seconds_one_after_another(brokers):
+    """Return the seconds until the same servers serve with their usual flags, each started when the last one serves."""
+    stack = new_stack(brokers)
+    usual = server.Server.command
+    server.Server.command = lambda s: [str(server.artifacts.JAVA), *USUAL_FLAGS, *s.arguments]
+    try:
+        start = time.monotonic()
+        for name in stack.names:
+            stack.start(name)
+        took = time.monotonic() - start
+    finally:
+        server.Server.command = usual
+        ended(stack)
+    return took
+
+
+def seconds_of_import(module):
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+    return time.monotonic() - start
+
+
+def rate(lab, live):
+    """Return the messages per second of a consumer, drawing or not."""
+    own = {"group.id": f"bench-{time.time_ns()}", "auto.offset.reset": "earliest"}
+    with Consumer({**lab.client, **own}) as consumer:
+        consumer.subscribe(["bench"])
+        consumer.poll(30)
+        start = time.monotonic()
+        for number in range(1, MESSAGES):
+            value = consumer.poll(30).value()
+            if live:
+                live.add("value", number, len(value))
+        return MESSAGES / (time.monotonic() - start)
+
+
+def main():
+    mpl.use("agg")
+    Stack.own().down(wipe=True)  # the class-data archives are there from now on
+    for brokers in (1, 3):
+        quick = [seconds_side_by_side(brokers) for _ in range(RUNS)]
+        slow = [seconds_one_after_another(brokers) for _ in range(RUNS)]
+        ours, usual = statistics.median(took for took, _ in quick), statistics.median(slow)
+        memory = statistics.median(memory for _, memory in quick)
+        print(
+            f"{brokers} broker(s): serves after {ours:.1f} s, {usual:.1f} s with the usual flags one after another:",
+            end=" ",
+        )
+        print(f"{usual / ours:.1f} times sooner; {memory:.0f} MB resident")
+
+    client = statistics.median(seconds_of_import("confluent_kafka") for _ in range(5))
+    whole = statistics.median(seconds_of_import("confluent_kafka, kafkalab") for _ in range(5))
+    print(f"import kafkalab: {whole - client:.2f} s more than import confluent_kafka ({client:.2f} s)")
+
+    lab = kafkalab.own_stack()
+    lab.topic("bench")
+    producer = Producer(lab.client)
+    for number in range(MESSAGES):
+        producer.produce("bench", str(number))
+        if number % 10_000 == 0:
+            producer.flush()
+    producer.flush()
+    without, drawing = [], []
+    for _ in range(RUNS):
+        without.append(rate(lab, None))
+        with kafkalab.LiveFigure({"Bench": ["value"]}, xlabel="messages", ylabel="bytes") as live:
+            drawing.append(rate(lab, live))
+    lab.stack.down(wipe=True)
+    lost = 1 - statistics.median(drawing) / statistics.median(without)
+    print(
+        f"live figure: {statistics.median(drawing):,.0f} messages/s, {statistics.median(without):,.0f} without:",
+        end=" ",
+    )
+    print(f"{lost:.1%} of the throughput")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What several tests ask a cluster for, with the real clients."""
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+
+
+def produce(bootstrap_servers, topic, values):
+    """Send the values and return how many of them were acknowledged."""
+    acknowledged = []
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all"})
+    for value in values:
+        producer.produce(topic, value, on_delivery=lambda error, message: error or acknowledged.append(message))
+    producer.flush(30)
+    return len(acknowledged)
+
+
+def read(bootstrap_servers, topic, count, group="reader", seconds=20):
+    """Return the values of `count` messages as a group gets them, and commit them."""
+    own = {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    with Consumer({"bootstrap.servers": bootstrap_servers, **own}) as consumer:
+        consumer.subscribe([topic])
+        values = []
+        while len(values) < count and (message := consumer.poll(seconds)) is not None:
+            if not message.error():
+                values.append(message.value())
+        if values:
+            consumer.commit(asynchronous=False)
+        return values
+
+
+def committed(bootstrap_servers, topic, group="reader"):
+    """Return a group's committed offset in partition 0."""
+    with Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group}) as consumer:
+        return consumer.committed([TopicPartition(topic, 0)], timeout=20)[0].offset
+
+
+def topics(bootstrap_servers):
+    """Return the topics' names, without Kafka's own."""
+    names = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=20).topics
+    return sorted(name for name in names if not name.startswith("__"))
+
+
+def end_offset(bootstrap_servers, topic, partition=0):
+    """Return the offset that the next message of a partition gets."""
+    with Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "asks"}) as consumer:
+        return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)[1]
+
+
+def register(url, subject, text='{"type": "string"}'):
+    """Register an Avro schema and return its id."""
+    with SchemaRegistryClient({"url": url}) as registry:
+        return registry.register_schema(subject, Schema(text, "AVRO"))
+
+
+def subjects(url):
+    """Return the registry's subjects."""
+    with SchemaRegistryClient({"url": url}) as registry:
+        return registry.get_subjects()

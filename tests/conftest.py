@@ -1,0 +1,50 @@
+"""A stack for the whole test run, beside whatever runs on this machine: its own folder, its own ports."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import kafkalab
+from kafkalab.embedded.stack import Options, Stack, _free_ports
+
+KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_fields.values()]
+
+
+def pytest_configure(config):
+    """Give every test, and every kernel that nbval starts, the same shared stack."""
+    for name in KAFKA_VARIABLES:
+        os.environ.pop(name, None)
+    ports = _free_ports(3)
+    config.kafkalab_home = tempfile.mkdtemp(prefix="kafkalab-tests-")
+    os.environ["KAFKALAB_HOME"] = config.kafkalab_home
+    for name, port in zip(("ZOOKEEPER", "BROKER", "REGISTRY"), ports, strict=True):
+        os.environ[f"KAFKALAB_{name}_PORT"] = str(port)
+
+
+def pytest_unconfigure(config):
+    Stack.shared().down(wipe=True)
+    shutil.rmtree(config.kafkalab_home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """The shared stack's lab."""
+    return kafkalab.connect()
+
+
+@pytest.fixture
+def new_stack(tmp_path):
+    """Return a function that describes a stack in a folder of this test; it is ended with the test."""
+    made = []
+
+    def make(brokers: int = 1, folder: Path = tmp_path / "stack") -> Stack:
+        ports = _free_ports(brokers + 2)
+        made.append(Stack(folder, Options(ports[0], tuple(ports[2:]), ports[1])))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.down(wipe=True)

@@ -1,0 +1,127 @@
+import cluster
+import pytest
+from confluent_kafka import Producer
+
+import kafkalab
+from kafkalab.programs.count_up import count_up
+from kafkalab.programs.multiples import multiples
+from kafkalab.programs.print import print_messages
+
+COUNT = kafkalab.SCHEMAS / "count.avsc"
+
+
+@pytest.fixture
+def topics(monkeypatch, lab):
+    """Empty topics, a new group, and a consumer that gives up soon."""
+    lab.fresh_topic("count", 3)
+    lab.fresh_topic("multiples")
+    monkeypatch.setenv("KAFKA_CONSUMER_TIMEOUT_MS", "3000")
+    monkeypatch.setenv("IN_GROUP", f"test-{id(monkeypatch)}")
+
+
+def test_printer_prints_records_and_raw_values(lab, topics, capsys):
+    assert count_up(lab, 10, 0, show=lambda _: None) == 10
+    assert multiples(lab, 10, 0, show=lambda _: None) == 10
+    assert print_messages(lab) == (20, 0)
+    printed = capsys.readouterr().out.splitlines()
+    assert sorted(printed) == sorted([f"{{'count': {i}}}" for i in range(10)] + [str(i * i) for i in range(10)])
+
+
+def test_keys_decide_the_partition(lab, topics):
+    count_up(lab, 30, 0, show=lambda _: None)
+    ends = [cluster.end_offset(lab.client["bootstrap.servers"], "count", partition) for partition in range(3)]
+    assert sum(ends) == 30
+    assert all(ends)
+
+
+def test_bad_messages_are_reported_with_their_place_and_the_rest_is_read(lab, topics):
+    bad = [b"\x00\x7f\xff\xff\xff\x02", b"\x00\x01", b"\xff\xfe"]
+    cluster.produce(lab.client["bootstrap.servers"], "multiples", [b"1", *bad, b"4"])
+    shown = []
+    assert print_messages(lab, shown.append) == (2, 3)
+    assert (shown[0], shown[4]) == ("1", "4")
+    for offset, line in enumerate(shown[1:4], 1):
+        assert line.startswith(f"multiples [0] at offset {offset} was not decoded: ")
+
+
+def test_printer_started_first(lab, topics):
+    """The topic is empty and its subject unknown to the consumer when it subscribes."""
+    shown = []
+    with kafkalab.AvroProducer(lab, "count", COUNT) as producer:
+        print_messages(lab, shown.append)
+        producer.send({"count": 1})
+    assert print_messages(lab, shown.append) == (1, 0)
+    assert shown == [{"count": 1}]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"count": "seven"}, "field .*count: 'seven' is not what the schema allows, int"),
+        ({"count": 2**31}, "field .*count: 2147483648 is not"),
+        ({}, "field .*count.*"),
+        ({"count": 1, "more": 2}, "more fields than the schema specifies: more in {'count': 1, 'more': 2}"),
+    ],
+)
+def test_record_that_does_not_comply_is_refused_and_nothing_is_sent(lab, topics, record, reason):
+    with kafkalab.AvroProducer(lab, "count", COUNT) as producer:
+        with pytest.raises(kafkalab.LabError, match=reason) as error:
+            producer.send(record)
+        assert "count.avsc, nothing was sent to 'count'" in str(error.value)
+    assert producer.acknowledged == 0
+    assert all(cluster.end_offset(lab.client["bootstrap.servers"], "count", number) == 0 for number in range(3))
+
+
+@pytest.mark.parametrize("text", ["not json", '{"type": "record", "fields": []}', '{"type": "number"}', "[]]"])
+def test_schema_file_that_is_not_avro(lab, tmp_path, text):
+    file = tmp_path / "wrong.avsc"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(kafkalab.LabError, match=r"wrong\.avsc is not an Avro schema .*schemas/count\.avsc"):
+        kafkalab.AvroProducer(lab, "count", file)
+
+
+def test_schema_file_that_is_missing(lab, monkeypatch):
+    monkeypatch.setenv("OUT_TOPIC", "unheard-of")
+    with pytest.raises(kafkalab.LabError, match=r"unheard-of\.avsc cannot be read"):
+        count_up(lab, 1, 0)
+
+
+def test_more_messages_than_the_queue_holds_all_arrive(lab, topics):
+    small = kafkalab.Lab({**lab.client, "queue.buffering.max.messages": "50"}, lab.registry)
+    with kafkalab.AvroProducer(small, "count", COUNT) as producer:
+        for number in range(2000):
+            producer.send({"count": number})
+    assert producer.acknowledged == 2000
+
+
+def test_messages_that_are_not_acknowledged_are_an_error(lab, topics):
+    hasty = kafkalab.Lab({**lab.client, "message.timeout.ms": "300"}, lab.registry)
+    hasty.client["bootstrap.servers"] = "127.0.0.1:1"
+    with (
+        pytest.raises(kafkalab.LabError, match="1 messages to 'count' were not acknowledged"),
+        kafkalab.AvroProducer(hasty, "count", COUNT) as producer,
+    ):
+        producer.send({"count": 1}, key="1")
+
+
+def test_topic_of_somebody_else_is_not_deleted(lab):
+    elsewhere = kafkalab.Lab(lab.client, lab.registry)  # as if the environment named it
+    lab.fresh_topic("theirs")
+    cluster.produce(lab.client["bootstrap.servers"], "theirs", [b"1"])
+    with pytest.raises(kafkalab.LabError, match="'theirs' exists and was not made by this lab: nothing was deleted"):
+        elsewhere.fresh_topic("theirs")
+    assert cluster.end_offset(lab.client["bootstrap.servers"], "theirs") == 1
+
+
+def test_topic_that_the_lab_made_is_made_anew(lab):
+    elsewhere = kafkalab.Lab(lab.client, lab.registry)
+    for _ in range(2):
+        elsewhere.fresh_topic("ours-elsewhere")
+        assert cluster.end_offset(lab.client["bootstrap.servers"], "ours-elsewhere") == 0
+        cluster.produce(lab.client["bootstrap.servers"], "ours-elsewhere", [b"1"])
+
+
+def test_raw_producer_is_the_real_one(lab, topics):
+    with Producer(lab.client) as producer:
+        producer.produce("multiples", "9")
+    assert cluster.read(lab.client["bootstrap.servers"], "multiples", 1, group="raw-reader") == [b"9"]

@@ -1,0 +1,75 @@
+import pytest
+
+import kafkalab
+from kafkalab.settings import StackSettings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "example"),
+    [
+        ("KAFKA_BROKER_URL", "http://localhost:9092", "localhost:9092"),
+        ("KAFKA_BROKER_URL", "localhost", "localhost:9092"),
+        ("KAFKA_SCHEMA_REGISTRY_URL", "localhost:8081", "http://localhost:8081"),
+        ("KAFKA_CONSUMER_TIMEOUT_MS", "soon", "120000"),
+        ("KAFKA_CONSUMER_TIMEOUT_MS", "0", "120000"),
+        ("IN_TOPIC", "count, multiples", "count,multiples"),
+        ("IN_GROUP", "a group", "count"),
+        ("OUT_TOPIC", "a/b", "count"),
+    ],
+)
+def test_wrong_value_names_its_variable_and_an_example(monkeypatch, variable, value, example):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(kafkalab.LabError) as error:
+        kafkalab.ClusterSettings.read()
+    assert f"{variable}={value!r}" in str(error.value)
+    assert example in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_port_names_its_variable(monkeypatch):
+    monkeypatch.setenv("KAFKALAB_BROKER_PORT", "70000")
+    with pytest.raises(kafkalab.LabError, match=r"KAFKALAB_BROKER_PORT='70000' should look like 9092"):
+        StackSettings.read()
+
+
+def test_client_properties_reach_the_clients_they_are_for(monkeypatch, tmp_path, lab):
+    file = tmp_path / "client.properties"
+    file.write_text("# tuning\nclient.id = me\nschema.registry.timeout=5\n", encoding="utf-8")
+    monkeypatch.setenv("KAFKA_CLIENT_PROPERTIES", str(file))
+    with_file = kafkalab.connect()
+    assert with_file.client == {**lab.client, "client.id": "me"}
+    assert with_file.registry == {**lab.registry, "timeout": "5"}
+
+
+def test_missing_client_properties_are_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("KAFKA_CLIENT_PROPERTIES", str(tmp_path / "none.properties"))
+    with pytest.raises(kafkalab.LabError, match=r"KAFKA_CLIENT_PROPERTIES=.*none\.properties.*key=value"):
+        kafkalab.ClusterSettings.read().properties()
+
+
+def test_half_a_cluster_is_refused(monkeypatch):
+    monkeypatch.setenv("KAFKA_BROKER_URL", "localhost:9092")
+    with pytest.raises(kafkalab.LabError, match="KAFKA_SCHEMA_REGISTRY_URL is not set"):
+        kafkalab.connect()
+
+
+def test_cluster_that_does_not_answer(monkeypatch, lab):
+    monkeypatch.setenv("KAFKA_BROKER_URL", "127.0.0.1:1")
+    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", lab.registry["url"])
+    with pytest.raises(kafkalab.LabError, match=r"127\.0\.0\.1:1 do not answer .*refused.* check KAFKA_BROKER_URL"):
+        kafkalab.connect()
+
+
+def test_registry_that_does_not_answer(monkeypatch, lab):
+    monkeypatch.setenv("KAFKA_BROKER_URL", lab.client["bootstrap.servers"])
+    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", "http://127.0.0.1:1")
+    with pytest.raises(kafkalab.LabError, match=r"http://127\.0\.0\.1:1 does not answer .*KAFKA_SCHEMA_REGISTRY_URL"):
+        kafkalab.connect()
+
+
+def test_environment_decides_the_cluster(monkeypatch, lab):
+    monkeypatch.setenv("KAFKA_BROKER_URL", lab.client["bootstrap.servers"])
+    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", lab.registry["url"])
+    elsewhere = kafkalab.connect()
+    assert elsewhere.stack is None
+    assert list(elsewhere.status().index) == ["broker-0", "registry"]
