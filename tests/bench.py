@@ -1,4 +1,4 @@
-"""Start time, memory, import time and the cost of a live figure: `make bench`. Ratios of one run; nothing is asserted."""
+"""Start time, memory, import time and the cost of a live figure, as ratios in one run: `make bench`."""
 
 import shutil
 import statistics
