@@ -185,6 +185,18 @@ except KeyboardInterrupt:
     assert stack.state() == "running"
 
 
+def test_server_that_cannot_be_recorded_is_ended_at_once(monkeypatch, tmp_path):
+    def full(self, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(processes.Record, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        processes.start(
+            "sleeper", [sys.executable, "-c", "input()"], 1, tmp_path / "log", tmp_path, tmp_path / "record"
+        )
+    assert processes._children[-1].returncode is not None
+
+
 def test_folder_that_cannot_be_written(tmp_path, new_stack):
     (tmp_path / "file").touch()
     stack = new_stack(folder=tmp_path / "file" / "stack")

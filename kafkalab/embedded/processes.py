@@ -63,7 +63,12 @@ def start(name: str, command: list[str], port: int, log: Path, folder: Path, rec
     """Start a server that outlives this Python and record it."""
     with log.open("ab") as output:
         child = _spawn(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
-    Record(name, child.pid, psutil.Process(child.pid).create_time(), port).write(record)
+    try:
+        Record(name, child.pid, psutil.Process(child.pid).create_time(), port).write(record)
+    except BaseException:  # a server without a record is one that nobody would end
+        child.kill()
+        child.wait()
+        raise
 
 
 def guard(folder: Path) -> subprocess.Popen:
