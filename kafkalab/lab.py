@@ -123,8 +123,7 @@ class Lab:
 
         wait_until(created, f"the creation of topic {topic.topic!r}")
         wait_until(lambda: self._has_leaders(topic.topic), f"leaders of the partitions of topic {topic.topic!r}")
-        if self.stack is None:
-            self._made_here(topic.topic, self._topic_id(topic.topic))
+        self._made_here(topic.topic, self._topic_id(topic.topic))
 
     def _has_leaders(self, name: str) -> bool:
         topic = self._admin.list_topics(name, timeout=ANSWER_SECONDS).topics[name]

@@ -1,7 +1,7 @@
 """What several tests ask a cluster for, with the real clients."""
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 
@@ -33,6 +33,12 @@ def committed(bootstrap_servers, topic, group="reader"):
     """Return a group's committed offset in partition 0."""
     with Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group}) as consumer:
         return consumer.committed([TopicPartition(topic, 0)], timeout=20)[0].offset
+
+
+def create(bootstrap_servers, topic):
+    """Make a topic with the client's own call, as somebody else would."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(20)
 
 
 def topics(bootstrap_servers):

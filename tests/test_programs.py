@@ -106,7 +106,7 @@ def test_messages_that_are_not_acknowledged_are_an_error(lab, topics):
 
 def test_topic_of_somebody_else_is_not_deleted(lab):
     elsewhere = kafkalab.Lab(lab.client, lab.registry)  # as if the environment named it
-    lab.fresh_topic("theirs")
+    cluster.create(lab.client["bootstrap.servers"], "theirs")
     cluster.produce(lab.client["bootstrap.servers"], "theirs", [b"1"])
     with pytest.raises(kafkalab.LabError, match="'theirs' exists and was not made by this lab: nothing was deleted"):
         elsewhere.fresh_topic("theirs")

@@ -22,6 +22,7 @@ def broker(folder: Path, broker_id: int, port: int, brokers: int, zookeeper_port
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "zookeeper.connect": f"{HOST}:{zookeeper_port}",
         "zookeeper.session.timeout.ms": SESSION_SECONDS * 1000,
+        "zookeeper.connection.timeout.ms": 60_000,  # ZooKeeper starts at the same time, on a machine that may be busy
         "log.dirs": folder / "data" / name,
         "default.replication.factor": replicas,
         "min.insync.replicas": in_sync,
