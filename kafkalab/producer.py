@@ -51,8 +51,8 @@ class AvroProducer:
             LabError: The record does not comply with the schema; nothing was sent.
         """
         try:
-            validate(value, self._schema, strict=True, raise_errors=True)
-            schemaless_writer(BytesIO(), self._schema, value, strict=True)  # a field too many, which validate lets pass
+            validate(value, self._schema, raise_errors=True)
+            schemaless_writer(BytesIO(), self._schema, value, strict_allow_default=True)  # refuses a field too many
         except (ValidationError, ValueError) as error:
             reason = _reason(error) if isinstance(error, ValidationError) else f"{error} in {value!r}"
             raise LabError(f"{reason}; schema {self._schema_file.name}, nothing was sent to {self.topic!r}") from None
