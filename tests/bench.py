@@ -1,5 +1,6 @@
 """Start time, memory, import time and the cost of a live figure, as ratios in one run: `make bench`."""
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -114,6 +115,19 @@ def main():
         end=" ",
     )
     print(f"{lost:.1%} of the throughput")
+    print(f"the whole series headless, a fresh stack included: {minutes_of_the_series():.1f} minutes")
+
+
+def minutes_of_the_series():
+    """Return the minutes that `kafkalab run` takes for all lessons, a fresh stack included."""
+    ports = _free_ports(3)
+    with tempfile.TemporaryDirectory(prefix="kafkalab-bench-") as folder:
+        home = {"KAFKALAB_HOME": folder, "KAFKALAB_ZOOKEEPER_PORT": ports[0], "KAFKALAB_BROKER_PORT": ports[1]}
+        environment = os.environ | {k: str(v) for k, v in home.items()} | {"KAFKALAB_REGISTRY_PORT": str(ports[2])}
+        start = time.monotonic()
+        command = [sys.executable, "-m", "kafkalab", "run", "--build", f"{folder}/build"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return (time.monotonic() - start) / 60
 
 
 if __name__ == "__main__":

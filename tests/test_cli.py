@@ -9,7 +9,7 @@ from kafkalab import cli, runs
 
 
 def kafkalab(*arguments, **options):
-    command = [sys.executable, "-c", "from kafkalab.cli import app; app()", *arguments]
+    command = [sys.executable, "-m", "kafkalab", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 

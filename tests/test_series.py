@@ -1,0 +1,73 @@
+"""The lessons as a series; pytest --nbval itself runs each of them once more, in order, on the embedded stack."""
+
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import nbformat
+import pytest
+
+from kafkalab.runs import NOTEBOOKS
+
+LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
+MACHINE = re.compile(r"/(?:root|home|Users|work|tmp)/|C:\\\\")
+
+
+@pytest.mark.timeout(1800)
+def test_backwards_on_a_cluster_that_only_the_environment_names(lab):
+    """Strict nbval, on a stack that other tests have used, in an order that nobody had in mind."""
+    environment = {
+        **os.environ,
+        "KAFKA_BROKER_URL": lab.client["bootstrap.servers"],
+        "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"],
+    }
+    command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", "--confcutdir=notebooks"]
+    ran = subprocess.run(
+        [*command, *map(str, reversed(LESSONS))],
+        env=environment,
+        cwd=NOTEBOOKS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-5000:]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_lesson_has_the_form_of_a_lesson(path):
+    cells = nbformat.read(path, 4).cells
+    title = cells[0].source
+    assert title.startswith("# ")
+    for part in ("What you will do", "What you will learn", "What you need", "Time"):
+        assert f"**{part}.**" in title
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert "parameters" in code[1].metadata.get("tags", [])
+    assert all(a.cell_type == "markdown" or b.cell_type == "markdown" for a, b in pairwise(cells))
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert "## Clean up" in prose
+    assert "## Key points" in prose
+    assert not re.search(r"^###", prose, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_stored_outputs_are_whole_and_tell_nothing_of_the_machine(path):
+    code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    for output in (output for cell in code for output in cell.outputs):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+        texts = [output.get("text", ""), *(v for k, v in output.get("data", {}).items() if k.startswith("text/"))]
+        assert not MACHINE.search("\n".join(texts))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path):
+    prose = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    glossary = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
+    terms = {heading.replace(" ", "-") for heading in re.findall(r"^## (.+)$", glossary, re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)#\s]*)(?:#[^)]*)?\)", prose):
+        assert not target or target.startswith("http") or (NOTEBOOKS / target).exists(), target
+    for anchor in re.findall(r"\]\(glossary\.md#([^)]+)\)", prose):
+        assert anchor in terms, anchor
