@@ -360,10 +360,12 @@ def _port_variable(name: str) -> str:
 
 
 def _reason(log: Path) -> str:
-    """Return the last lines of a log that tell of an error, else its last lines."""
+    """Return the lines of a log that tell why a server ended: from the fatal error on, else the last ones."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     telling = [line for line in lines if re.search("ERROR|FATAL|Exception|Error:", line) and not line.startswith("\t")]
-    return " | ".join(list(dict.fromkeys(telling or lines))[-3:]) or "it printed nothing"
+    fatal = next((number for number, line in enumerate(telling) if "atal error" in line), None)
+    chosen = telling[fatal : fatal + 2] if fatal is not None else (telling or lines)[-3:]
+    return " | ".join(dict.fromkeys(chosen)) or "it printed nothing"
 
 
 def _free_ports(count: int) -> list[int]:
