@@ -34,11 +34,12 @@ _ARROWS = [  # from, to, both ways
 _ENDS = [(1.1, 5.0, "schema file (.avsc)"), (11.7, 5.0, "final output"), (11.7, 1.0, "intermediate result")]
 
 
-def workflow(notes: Mapping[int, str] | None = None, highlight: int | None = None) -> "Figure":
+def workflow(notes: Mapping[int | str, str] | None = None, highlight: int | None = None) -> "Figure":
     """Return the workflow as a figure with seven numbered parts.
 
     Args:
-        notes: A line of text for some of the parts, by their number, such as what passed through them.
+        notes: A line of text for some of the parts, by their number, or by name for what is left at the end
+            (`final output`, `intermediate result`), such as what passed through them.
         highlight: The number of the part that a lesson is about.
     """
     import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
@@ -63,6 +64,7 @@ def workflow(notes: Mapping[int, str] | None = None, highlight: int | None = Non
         axes.text(x, y, text, ha="center", va="center", fontsize=11, style="italic")
     places = {number: (x, y - 0.68) for number, (x, y, _, _) in _PARTS.items()}
     places |= {2: (6.6, 2.3), 3: (5.3, 5.68), 5: (3.4, 2.45), 7: (10.2, 2.3)}
+    places |= {text: (x, y + (0.45 if y > 3 else -0.45)) for x, y, text in _ENDS}
     for number, note in (notes or {}).items():
         axes.text(*places[number], note, ha="center", va="center", fontsize=10, color=_BLUE)
     return figure
