@@ -49,16 +49,18 @@ class Member:
         seconds: After which it ends by itself.
     """
 
-    def __init__(self, name: str, config: Mapping[str, object], topic: str, pause: float = 0, seconds: float = 60):
+    def __init__(
+        self, name: str, config: Mapping[str, object], topic: str, pause: float = 0, seconds: float = 60
+    ) -> None:
         self.name = name
         self.received: Counter[int] = Counter()
         self.changes: list[Change] = []
         self.rebalances = 0
         self._owned: set[int] = set()
         self._ending, self._leaves = Event(), True
-        with ThreadPoolExecutor(1, thread_name_prefix=name) as executor:
-            self._thread = executor.submit(self._run, {**config, "client.id": name}, topic, pause, seconds)
-            executor.shutdown(wait=False)
+        executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = executor.submit(self._run, {**config, "client.id": name}, topic, pause, seconds)
+        executor.shutdown(wait=False)  # takes no more work; the thread goes on
 
     @property
     def partitions(self) -> list[int]:
@@ -170,21 +172,43 @@ def timeline(members: Sequence[Member], title: str, marks: Mapping[str, float] |
 
     changes = [change for member in members for change in member.changes]
     moments = [change.at for change in changes] + list((marks or {}).values())
-    start, end = min(moments), max(moments) + 0.05 * (max(moments) - min(moments))
+    start, end = min(moments), max(moments) + 0.2 * (max(moments) - min(moments))
     numbers = sorted({change.partition for change in changes})
     figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
     for member, colour in zip(members, COLOURS, strict=False):
         for number in numbers:
             bars = [(since - start, until - since) for since, until in _spans(member, number, end)]
-            axes.broken_barh(bars, (number - 0.35, 0.7), color=colour)
+            axes.broken_barh(bars, (number - 0.35, 0.7), facecolor=colour, edgecolor="white")
         axes.plot([], [], color=colour, linewidth=8, label=member.name)
-    for text, at in (marks or {}).items():
+    for row, (text, at) in enumerate((marks or {}).items()):
         axes.axvline(at - start, color="black", linestyle=":", linewidth=1)
-        axes.annotate(text, (at - start, 1), (2, 2), xycoords=axes.get_xaxis_transform(), textcoords="offset points")
-    axes.set_title(title, pad=20)
+        place = (at - start, 1 + 0.09 * (row % 2))  # two rows, so that marks close to each other can be read
+        axes.annotate(text, place, (2, 3), xycoords=axes.get_xaxis_transform(), textcoords="offset points")
+    axes.set_title(title, pad=36 if marks else 8)
     axes.set(xlabel="time (s)", ylabel="partition", yticks=numbers)
     axes.invert_yaxis()
     axes.legend(title="owner", loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def strips(times: Mapping[str, Sequence[int]], title: str) -> "Figure":
+    """Return a figure with a strip for each way, coloured by how often each message was processed: 0, 1 or 2 times.
+
+    Args:
+        times: For each way how often each message was processed, by offset.
+        title: Of the figure.
+    """
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+    from matplotlib.colors import ListedColormap  # noqa: PLC0415
+
+    figure, axes = plt.subplots(figsize=(9, 2.8), layout="constrained")
+    colours = ListedColormap([COLOURS[1], "#DDDDDD", COLOURS[0]])
+    image = axes.imshow(
+        list(times.values()), aspect="auto", cmap=colours, vmin=0, vmax=2, interpolation="nearest", origin="upper"
+    )
+    axes.set(title=title, xlabel="offset of the message", yticks=range(len(times)), yticklabels=times)
+    axes.hlines([row + 0.5 for row in range(len(times) - 1)], *axes.get_xlim(), color="white", linewidth=4)
+    figure.colorbar(image).set_ticks([1 / 3, 1, 5 / 3], labels=["never", "once", "twice"])
     return figure
 
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_GREY = "#666666"
-
 
 def by_broker(partitions: Iterable["TopicPartitionInfo"], brokers: Sequence[int], title: str) -> "Figure":
     """Draw a row for each partition and a column for each broker; a box is a replica.
@@ -46,7 +44,9 @@ def by_broker(partitions: Iterable["TopicPartitionInfo"], brokers: Sequence[int]
     return figure
 
 
-def timeline(history: "pd.DataFrame", acknowledged: Mapping[str, Sequence[float]], events: Mapping[str, float]) -> "Figure":
+def timeline(
+    history: "pd.DataFrame", acknowledged: Mapping[str, Sequence[float]], events: Mapping[str, float]
+) -> "Figure":
     """Draw leaders, in-sync replicas and acknowledged messages over one time axis.
 
     Args:
@@ -70,10 +70,7 @@ def timeline(history: "pd.DataFrame", acknowledged: Mapping[str, Sequence[float]
         for time in events.values():
             axes.axvline(time, color="black", ls=":", lw=1.2)
     for text, time in events.items():
-        leaders.annotate(
-            text, (time, 1), (2, 22), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9,
-            arrowprops={"arrowstyle": "-", "ls": ":", "lw": 1.2},
-        )  # fmt: skip
+        leaders.text(time, 1.02, text, transform=leaders.get_xaxis_transform(), ha="center", fontsize=9)
     return figure
 
 
@@ -87,10 +84,10 @@ def _draw_leaders(axes: "Axes", history: "pd.DataFrame") -> None:
         axes.barh([partition] * len(new), widths, left=new["time"], height=0.8, color=colours)
     for broker in sorted(history["leader"].unique()):
         axes.barh([0], [0], color=COLOURS[broker % len(COLOURS)], label=f"led by broker-{broker}")
-    axes.set(title="Leaders", ylabel="partition", yticks=sorted(history["partition"].unique()))
-    axes.title.set_y(1.14)
+    axes.set_title("Leaders", pad=20, loc="left")
+    axes.set(ylabel="partition", yticks=sorted(history["partition"].unique()))
     axes.invert_yaxis()
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.08), ncols=3, frameon=False)
 
 
 def _draw_in_sync(axes: "Axes", history: "pd.DataFrame") -> None:
@@ -101,8 +98,7 @@ def _draw_in_sync(axes: "Axes", history: "pd.DataFrame") -> None:
         member = history["in_sync"].map(lambda in_sync, broker=broker: broker in in_sync)
         share = member.groupby(history["time"]).sum() / partitions
         colour = COLOURS[broker % len(COLOURS)]
-        axes.fill_between(share.index, row - 0.4, row - 0.4 + 0.8 * share, step="post", color=colour)
+        axes.fill_between(share.index, row - 0.4, row - 0.4 + 0.8 * share, step="post", color=colour, lw=0)
     axes.set(title=f"In-sync replicas (a full band: of all {partitions} partitions)", ylabel="broker")
     axes.set_yticks(range(len(brokers)), [f"broker-{broker}" for broker in brokers])
     axes.set_ylim(len(brokers) - 0.5, -0.5)
-    _ = _GREY

@@ -97,12 +97,11 @@ def main():
 
     lab = kafkalab.own_stack()
     lab.topic("bench")
-    producer = Producer(lab.client)
-    for number in range(MESSAGES):
-        producer.produce("bench", str(number))
-        if number % 10_000 == 0:
-            producer.flush()
-    producer.flush()
+    with Producer(lab.client) as producer:
+        for number in range(MESSAGES):
+            producer.produce("bench", str(number))
+            if number % 10_000 == 0:
+                producer.flush()
     without, drawing = [], []
     for _ in range(RUNS):
         without.append(rate(lab, None))

@@ -5,7 +5,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 
 from kafkalab import wait_until
-from kafkalab.groups import Member, Progress, revoked, settled, timeline
+from kafkalab.groups import Member, Progress, revoked, settled, strips, timeline
 
 mpl.use("agg")
 
@@ -97,3 +97,9 @@ def test_timeline_has_a_bar_for_each_time_that_a_partition_was_owned(config):
     assert axes.get_title() == "Owners"
     assert [text.get_text() for text in axes.texts] == ["second joins"]
     assert sum(len(bars.get_paths()) for bars in axes.collections) == 6  # 3 before, 3 after
+
+
+def test_strips_show_each_way_and_its_counts():
+    axes = strips({"one": [0, 1], "other": [2, 1]}, "Crash").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "other"]
+    assert axes.images[0].get_array().tolist() == [[0, 1], [2, 1]]

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 from confluent_kafka import Consumer, KafkaError, Message
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
@@ -38,7 +38,7 @@ def print_messages(lab: Lab, show: Callable[[object], None] = print) -> tuple[in
     own = {"group.id": settings.in_group, "auto.offset.reset": "earliest", "enable.auto.offset.store": False}
     decoded = failed = 0
     with SchemaRegistryClient(lab.registry) as registry, Consumer({**lab.client, **own}) as consumer:
-        deserialize = AvroDeserializer(registry)
+        deserialize = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
         consumer.subscribe(topics)
         while (message := consumer.poll(settings.consumer_timeout_ms / 1000)) is not None:
             if message.error():
