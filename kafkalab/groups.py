@@ -50,7 +50,7 @@ class Member:
     """
 
     def __init__(
-        self, name: str, config: Mapping[str, object], topic: str, pause: float = 0, seconds: float = 60
+        self, name: str, config: Mapping[str, object], topic: str, pause: float = 0, seconds: float = 1800
     ) -> None:
         self.name = name
         self.received: Counter[int] = Counter()

@@ -180,8 +180,8 @@ class Stack:
         if not self.folder.exists():
             return
         with self._locked():
-            self._end([name for name in self.names if name != "zookeeper"])
-            self._end(["zookeeper"])
+            self._end([name for name in self.names if name != "zookeeper"], at_once=wipe)
+            self._end(["zookeeper"], at_once=wipe)
             if wipe:
                 for name in ("config", "data", "logs", "run", "tmp"):
                     shutil.rmtree(self.folder / name, ignore_errors=True)
