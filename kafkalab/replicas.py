@@ -50,8 +50,8 @@ def timeline(
     """Draw leaders, in-sync replicas and acknowledged messages over one time axis.
 
     Args:
-        history: Columns `time` (seconds), `partition`, `leader` (a broker's id) and `in_sync` (brokers' ids), with one
-            row for each partition and each look at the cluster.
+        history: Columns `time` (seconds), `partition`, `leader` (a broker's id, or None, which is left white) and
+            `in_sync` (brokers' ids), with one row for each partition and each look at the cluster.
         acknowledged: The times, in seconds, at which messages were acknowledged, by the name of the curve.
         events: What happened when, in seconds: vertical lines with a text.
     """
@@ -60,7 +60,7 @@ def timeline(
     figure, (leaders, replicas, messages) = plt.subplots(
         3, 1, figsize=(10, 8), sharex=True, layout="constrained", height_ratios=(1.2, 1, 1.4)
     )
-    _draw_leaders(leaders, history)
+    _draw_leaders(leaders, history.assign(leader=history["leader"].fillna(-1).astype(int)))
     _draw_in_sync(replicas, history)
     for colour, (name, times) in zip(COLOURS[3:], acknowledged.items(), strict=False):
         messages.step(sorted(times), range(1, len(times) + 1), where="post", color=colour, label=name, lw=2)
@@ -80,9 +80,9 @@ def _draw_leaders(axes: "Axes", history: "pd.DataFrame") -> None:
     for partition, looks in history.sort_values("time").groupby("partition"):
         new = looks[looks["leader"] != looks["leader"].shift()]
         widths = [*new["time"][1:], end] - new["time"]
-        colours = [COLOURS[leader % len(COLOURS)] for leader in new["leader"]]
+        colours = ["white" if leader < 0 else COLOURS[leader % len(COLOURS)] for leader in new["leader"]]
         axes.barh([partition] * len(new), widths, left=new["time"], height=0.8, color=colours)
-    for broker in sorted(history["leader"].unique()):
+    for broker in sorted(history["leader"][history["leader"] >= 0].unique()):
         axes.barh([0], [0], color=COLOURS[broker % len(COLOURS)], label=f"led by broker-{broker}")
     axes.set_title("Leaders", pad=20, loc="left")
     axes.set(ylabel="partition", yticks=sorted(history["partition"].unique()))

@@ -48,3 +48,10 @@ def test_timeline_shows_leaders_in_sync_replicas_and_acknowledgements():
     assert [label.get_text() for label in replicas.get_yticklabels()] == ["broker-0", "broker-1"]
     assert list(messages.lines[0].get_xdata()) == [0.1, 0.5, 1.5]
     assert texts(figure) == ["kill -9"]
+
+
+def test_timeline_leaves_a_partition_without_leader_white():
+    rows = [(0, 0, 1, {1}), (1, 0, None, set()), (2, 0, 1, {1}), (3, 0, 1, {1})]
+    history = pd.DataFrame(rows, columns=["time", "partition", "leader", "in_sync"])
+    leaders = timeline(history, {"all": [0.5]}, {}).axes[0]
+    assert [to_hex(bar.get_facecolor()).upper() for bar in leaders.patches[:3]] == [COLOURS[1], "#FFFFFF", COLOURS[1]]

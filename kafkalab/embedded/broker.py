@@ -31,6 +31,7 @@ def broker(folder: Path, broker_id: int, port: int, brokers: int, zookeeper_port
         "transaction.state.log.replication.factor": replicas,
         "transaction.state.log.min.isr": in_sync,
         "transaction.state.log.num.partitions": 8,
+        "controlled.shutdown.retry.backoff.ms": 500,  # brokers that stop side by side wait for each other no longer
         "auto.leader.rebalance.enable": "false",  # leaders move when a lesson moves them, not every five minutes
         "group.initial.rebalance.delay.ms": 0,  # a lesson does not wait for members that will not come
         "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,  # bytes; the usual 128 MB are a quarter of the heap here
