@@ -1,11 +1,12 @@
 """A Lab: the addresses, the client configuration and the handles of one running cluster."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import httpx2
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANSWER_SECONDS = 10
+_ASK_SECONDS = 0.5  # one question of a wait: an interrupt is heard between two
 _REGISTRY_PREFIX = "schema.registry."
 _MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
+_COORDINATOR_COMES = (KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Lab:
         """
         old = self._topic_id(name)
         if old:
-            if self.stack is None and self._made_here(name) != old:
+            if self.stack is None and self._marked(name) != old:
                 raise LabError(
                     f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name"
                 )
@@ -92,12 +95,19 @@ class Lab:
             LabError: One of them does not answer; the message names the variable that holds its address.
         """
         errors: list[KafkaError] = []
+        admin = AdminClient({**self.client, "log_level": 0, "error_cb": errors.append})
+
+        def answered() -> bool:
+            try:
+                return bool(admin.list_topics(timeout=_ASK_SECONDS).brokers)
+            except KafkaException:
+                admin.poll(0)  # calls error_cb with what went wrong
+                return False
+
         try:
-            admin = AdminClient({**self.client, "log_level": 0, "error_cb": errors.append})
-            admin.list_topics(timeout=ANSWER_SECONDS)
-        except KafkaException as error:
-            admin.poll(0)  # calls error_cb with what went wrong
-            reason = errors[-1].str() if errors else error.args[0].str()
+            wait_until(answered, "the brokers", ANSWER_SECONDS)
+        except LabError:
+            reason = errors[-1].str() if errors else f"waited {ANSWER_SECONDS} s"
             raise LabError(
                 f"the brokers at {self.client['bootstrap.servers']} do not answer ({reason}): "
                 "check KAFKA_BROKER_URL, or unset it for the embedded stack"
@@ -116,17 +126,20 @@ class Lab:
             try:
                 self._admin.create_topics([topic])[topic.topic].result()
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # said while a deletion is being finished
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise LabError(f"topic {topic.topic!r} was not created: {error.args[0].str()}") from None
-                return False
+                return self._topic_id(topic.topic) is not None  # made by another program, or its deletion is not over
             return True
 
         wait_until(created, f"the creation of topic {topic.topic!r}")
         wait_until(lambda: self._has_leaders(topic.topic), f"leaders of the partitions of topic {topic.topic!r}")
-        self._made_here(topic.topic, self._topic_id(topic.topic))
+        self._mark(topic.topic)
 
     def _has_leaders(self, name: str) -> bool:
-        topic = self._admin.list_topics(name, timeout=ANSWER_SECONDS).topics[name]
+        try:
+            topic = self._admin.list_topics(name, timeout=_ASK_SECONDS).topics[name]
+        except KafkaException:
+            return False
         return topic.error is None and all(partition.leader >= 0 for partition in topic.partitions.values())
 
     def _topic_id(self, name: str) -> str | None:
@@ -138,12 +151,31 @@ class Lab:
             raise LabError(f"topic {name!r} cannot be described: {error.args[0].str()}") from None
         return str(found.topic_id)
 
-    def _made_here(self, name: str, mark: str | None = None) -> str | None:
-        """Keep a topic's id as the metadata of a committed offset, or return the id that was kept."""
-        with Consumer({**self.client, "group.id": _MADE_HERE}) as consumer:
-            if mark:
-                consumer.commit(offsets=[TopicPartition(name, 0, 0, metadata=mark)], asynchronous=False)
-            return consumer.committed([TopicPartition(name, 0)], timeout=ANSWER_SECONDS)[0].metadata
+    def _marked(self, name: str) -> str | None:
+        """Return the id of the topic of that name that the lab made last."""
+        ask = ConsumerGroupTopicPartitions(_MADE_HERE, [TopicPartition(name, 0)])
+        return self._group_answer(self._admin.list_consumer_group_offsets, ask)
+
+    def _mark(self, name: str) -> None:
+        """Keep a topic's id where the cluster itself has room for a note: the metadata of a committed offset."""
+        note = TopicPartition(name, 0, 0, metadata=self._topic_id(name))
+        self._group_answer(self._admin.alter_consumer_group_offsets, ConsumerGroupTopicPartitions(_MADE_HERE, [note]))
+
+    @staticmethod
+    def _group_answer(call: Callable, ask: ConsumerGroupTopicPartitions) -> str | None:
+        """Call until the group's coordinator answers, which a cluster's first group has to wait for."""
+        answers = []
+
+        def answered() -> bool:
+            try:
+                answers.append(call([ask])[ask.group_id].result())
+            except KafkaException as error:
+                if not error.args[0].retriable() and error.args[0].code() not in _COORDINATOR_COMES:
+                    raise LabError(f"group {ask.group_id!r} cannot be asked: {error.args[0].str()}") from None
+            return bool(answers)
+
+        wait_until(answered, f"the coordinator of group {ask.group_id!r}")
+        return answers[0].topic_partitions[0].metadata
 
 
 def connect(brokers: int | None = None) -> Lab:

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import cluster
 import pytest
 from confluent_kafka import Producer
@@ -111,6 +113,14 @@ def test_topic_of_somebody_else_is_not_deleted(lab):
     with pytest.raises(kafkalab.LabError, match="'theirs' exists and was not made by this lab: nothing was deleted"):
         elsewhere.fresh_topic("theirs")
     assert cluster.end_offset(lab.client["bootstrap.servers"], "theirs") == 1
+
+
+def test_two_programs_may_make_the_same_topic_at_once(lab):
+    labs = [kafkalab.Lab(lab.client, lab.registry) for _ in range(4)]
+    for number in range(3):
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda each, name=f"at-once-{number}": each.topic(name, 3), labs))
+        assert f"at-once-{number}" in cluster.topics(lab.client["bootstrap.servers"])
 
 
 def test_topic_that_the_lab_made_is_made_anew(lab):

@@ -1,3 +1,8 @@
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 import kafkalab
@@ -58,6 +63,18 @@ def test_cluster_that_does_not_answer(monkeypatch, lab):
     monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", lab.registry["url"])
     with pytest.raises(kafkalab.LabError, match=r"127\.0\.0\.1:1 do not answer .*refused.* check KAFKA_BROKER_URL"):
         kafkalab.connect()
+
+
+def test_interrupt_ends_the_wait_for_a_cluster(lab):
+    code = (
+        "import kafkalab\nprint('asks', flush=True)\ntry: kafkalab.connect()\nexcept KeyboardInterrupt: print('ended')"
+    )
+    variables = {"KAFKA_BROKER_URL": "127.0.0.1:1", "KAFKA_SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}
+    command, environment = [sys.executable, "-c", code], {**os.environ, **variables}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout.readline() == "asks\n"
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.communicate()[0] == "ended\n"
 
 
 def test_registry_that_does_not_answer(monkeypatch, lab):
