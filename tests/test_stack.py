@@ -213,8 +213,8 @@ def test_folder_that_is_not_a_stacks(monkeypatch, tmp_path):
 
 def test_fewer_brokers_than_the_folder_has_data_of(monkeypatch, new_stack):
     stack = new_stack(3)
-    stack.folder.mkdir()
-    stack.options.write(stack.folder)
+    for number in range(3):
+        (stack.folder / "data" / f"broker-{number}").mkdir(parents=True)
     monkeypatch.setenv("KAFKALAB_HOME", str(stack.folder))
     with pytest.raises(kafkalab.LabError, match=r"holds the data of 3 brokers.*--brokers 3.*--wipe"):
         Stack.shared(1)

@@ -80,28 +80,22 @@ class Stack:
             brokers: How many; None takes what the folder has, or 1.
 
         Raises:
-            LabError: A stack with other options runs in the folder, or more brokers have left their data there.
+            LabError: The folder holds the data of more brokers.
         """
         settings = StackSettings.read()
-        found = Options.read(settings.home)
-        kept = len(found.broker_ports) if found else 1
+        there = cls.at(settings.home)
+        runs = there is not None and there.state() != "stopped"
+        if runs and brokers is None:
+            return there
+        kept = len(list((settings.home / "data").glob("broker-*"))) or 1
         wanted = _checked(kept if brokers is None else brokers)
+        if wanted < kept and not runs:
+            raise LabError(
+                f"{settings.home} holds the data of {kept} brokers: `kafkalab up --brokers {kept}`, or forget them "
+                "with `kafkalab down --wipe`"
+            )
         ports = range(settings.broker_port, settings.broker_port + wanted)
-        stack = cls(settings.home, Options(settings.zookeeper_port, tuple(ports), settings.registry_port))
-        if found and found != stack.options:
-            if cls(settings.home, found).state() != "stopped":
-                if brokers is None:
-                    return cls(settings.home, found)
-                raise LabError(
-                    f"the stack in {settings.home} runs with {_described(found)}, not {_described(stack.options)}: "
-                    "`kafkalab down` first, or use it as it is"
-                )
-            if wanted < kept:
-                raise LabError(
-                    f"{settings.home} holds the data of {kept} brokers: `kafkalab up --brokers {kept}`, or forget them "
-                    "with `kafkalab down --wipe`"
-                )
-        return stack
+        return cls(settings.home, Options(settings.zookeeper_port, tuple(ports), settings.registry_port))
 
     @classmethod
     def own(cls, brokers: int = 1) -> "Stack":
@@ -155,11 +149,18 @@ class Stack:
         """Start what does not run and wait until every server answers.
 
         Raises:
-            LabError: A port is taken, a server ended or did not answer in time. What this call started is ended again.
+            LabError: A port is taken, the stack runs with other options, or a server ended or did not answer in time.
+                What this call started is ended again.
         """
         artifacts.fetch()
         archives.make_base()
         with self._locked():
+            there = Stack.at(self.folder)
+            if there and there.options != self.options and there.state() != "stopped":
+                raise LabError(
+                    f"the stack in {self.folder} runs with {_described(there.options)}, not "
+                    f"{_described(self.options)}: `kafkalab down` first, or use it as it is"
+                )
             self.options.write(self.folder)
             servers = self._servers()
             if self.state() == "stopped":
