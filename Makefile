@@ -44,6 +44,6 @@ lock: $(VENV)/ready  ## renew both locks: the Python packages and the jars
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-annotate --group dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"
 	$(BIN)/python -m kafkalab.embedded.artifacts
 
-clean:  ## stop the stack and remove .venv and build (downloads stay in the cache folder)
-	-@$(BIN)/kafkalab down --wipe
+clean:  ## stop and forget the stack, remove .venv and build (downloads stay in the cache folder)
+	@if [ -x $(BIN)/kafkalab ]; then $(BIN)/kafkalab down --wipe; fi
 	rm -rf $(VENV) build

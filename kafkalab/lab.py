@@ -26,7 +26,7 @@ _MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids
 _COORDINATOR_COMES = (KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lab:
     """One running cluster.
 
@@ -37,15 +37,18 @@ class Lab:
         stack: The servers' processes; None for a cluster that the environment names.
     """
 
-    client: dict[str, str]
-    registry: dict[str, str]
+    client: dict[str, str] = field(repr=False)  # holds passwords
+    registry: dict[str, object] = field(repr=False)
     stack: Stack | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Lab({self.client['bootstrap.servers']}, {self.registry['url']})"
 
     @cached_property
     def _admin(self) -> AdminClient:
         return AdminClient({**self.client, "log_level": 0})  # a broker that a lesson kills is no news on the screen
 
-    def topic(self, name: str, partitions: int = 1) -> None:
+    def topic(self, name: str, partitions: int = 3) -> None:
         """Make a topic unless it exists, with the replication that the cluster itself sets (KIP-464).
 
         Raises:
@@ -71,7 +74,10 @@ class Lab:
                 raise LabError(
                     f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name"
                 )
-            self._admin.delete_topics([name])[name].result()
+            try:
+                self._admin.delete_topics([name])[name].result()
+            except KafkaException as error:
+                raise LabError(f"topic {name!r} was not deleted: {error.args[0].str()}") from None
             wait_until(lambda: not self._topic_id(name), f"the deletion of topic {name!r}")
         self._create(NewTopic(name, partitions, config={key.replace("_", "."): value for key, value in config.items()}))
 
@@ -83,7 +89,8 @@ class Lab:
             rows = pd.DataFrame(self.stack.status()["processes"]).set_index("name")
             rows.columns = ["process", "port", "memory (MB)"]
             return rows
-        brokers = self._admin.list_topics(timeout=ANSWER_SECONDS).brokers.values()
+        self.check()
+        brokers = self._admin.list_topics(timeout=_ASK_SECONDS).brokers.values()
         rows = [(f"broker-{broker.id}", f"{broker.host}:{broker.port}") for broker in brokers]
         rows = [*sorted(rows), ("registry", self.registry["url"])]
         return pd.DataFrame(rows, columns=["name", "address"]).set_index("name")
@@ -92,10 +99,16 @@ class Lab:
         """Ask the brokers and the registry something.
 
         Raises:
-            LabError: One of them does not answer; the message names the variable that holds its address.
+            LabError: One of them does not answer, or a property is none of the clients'; the message names the
+                variable to look at.
         """
         errors: list[KafkaError] = []
-        admin = AdminClient({**self.client, "log_level": 0, "error_cb": errors.append})
+        try:
+            admin = AdminClient({**self.client, "log_level": 0, "error_cb": errors.append})
+            registry = SchemaRegistryClient({"timeout": ANSWER_SECONDS, **self.registry, "max.retries": 0})
+        except (KafkaException, ValueError, TypeError) as error:
+            reason = error.args[0].str() if isinstance(error, KafkaException) else error
+            raise LabError(f"a client does not take its properties ({reason}): check KAFKA_CLIENT_PROPERTIES") from None
 
         def answered() -> bool:
             try:
@@ -113,7 +126,7 @@ class Lab:
                 "check KAFKA_BROKER_URL, or unset it for the embedded stack"
             ) from None
         try:
-            with SchemaRegistryClient({"timeout": ANSWER_SECONDS, **self.registry, "max.retries": 0}) as registry:
+            with registry:
                 registry.get_subjects()
         except (SchemaRegistryError, httpx2.HTTPError) as error:
             raise LabError(
@@ -191,7 +204,9 @@ def connect(brokers: int | None = None) -> Lab:
     if settings.broker_url is None and settings.schema_registry_url is None:
         stack = Stack.shared(brokers)
         stack.up()
-        return _lab(stack.bootstrap_servers, stack.schema_registry_url, settings.properties(), stack)
+        lab = _lab(stack.bootstrap_servers, stack.schema_registry_url, settings.properties(), stack)
+        lab.check()
+        return lab
     if settings.broker_url is None or settings.schema_registry_url is None:
         missing = "KAFKA_BROKER_URL" if settings.broker_url is None else "KAFKA_SCHEMA_REGISTRY_URL"
         raise LabError(f"{missing} is not set, but its twin is: set both for a cluster, none for the embedded stack")
@@ -214,9 +229,11 @@ def own_stack(brokers: int = 1) -> Lab:
 
 
 def _lab(brokers: str, registry_url: str, properties: dict[str, str], stack: Stack | None = None) -> Lab:
-    """Divide the properties between the client and the registry's client."""
-    registry = {
-        key.removeprefix(_REGISTRY_PREFIX): properties[key] for key in properties if key.startswith(_REGISTRY_PREFIX)
-    }
-    client = {key: value for key, value in properties.items() if not key.startswith(_REGISTRY_PREFIX)}
+    """Divide the properties between the client and the registry's client, which wants numbers as numbers."""
+    client, registry = {}, {}
+    for key, value in properties.items():
+        if key.startswith(_REGISTRY_PREFIX):
+            registry[key.removeprefix(_REGISTRY_PREFIX)] = int(value) if value.isdecimal() else value
+        else:
+            client[key] = value
     return Lab({**client, "bootstrap.servers": brokers}, {**registry, "url": registry_url}, stack)

@@ -1,16 +1,18 @@
 """A producer that takes nothing without a schema and answers for every message."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import fastavro
+import httpx2
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 from fastavro import schemaless_writer
 from fastavro.schema import SchemaParseException
@@ -48,7 +50,7 @@ class AvroProducer:
         """Queue one record; the key decides the partition.
 
         Raises:
-            LabError: The record does not comply with the schema; nothing was sent.
+            LabError: The record does not comply with the schema, or the registry refuses that; nothing was sent.
         """
         try:
             validate(value, self._schema, raise_errors=True)
@@ -56,15 +58,13 @@ class AvroProducer:
         except (ValidationError, ValueError) as error:
             reason = _reason(error) if isinstance(error, ValidationError) else f"{error} in {value!r}"
             raise LabError(f"{reason}; schema {self._schema_file.name}, nothing was sent to {self.topic!r}") from None
-        payload = self._serialize(dict(value), self._context)
-        while True:
-            try:
-                self._producer.produce(self.topic, payload, key, on_delivery=self._delivered)
-            except BufferError:  # the queue is full: let some messages leave it first
-                self._producer.poll(0.1)
-            else:
-                break
-        self._producer.poll(0)
+        try:
+            payload = self._serialize(dict(value), self._context)
+        except (SchemaRegistryError, httpx2.HTTPError) as error:
+            raise LabError(
+                f"the registry did not take {self._schema_file.name} for {self.topic!r} ({error}): nothing was sent"
+            ) from None
+        queue(self._producer, self.topic, payload, key, self._delivered)
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +85,24 @@ class AvroProducer:
             self._lost.append(f"key {message.key()}: {error.str()}")
         else:
             self.acknowledged += 1
+
+
+def queue(
+    producer: Producer,
+    topic: str,
+    value: bytes | str,
+    key: str | None,
+    on_delivery: Callable[[KafkaError | None, Message], None],
+) -> None:
+    """Give a message to a producer, after others have left its queue where that is full."""
+    while True:
+        try:
+            producer.produce(topic, value, key, on_delivery=on_delivery)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            producer.poll(0)
+            return
 
 
 def _parsed(schema_file: Path) -> dict:

@@ -60,9 +60,9 @@ def execute(notebook: Path, build: Path, parameters: Mapping[str, object]) -> st
             extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are not about the lesson
         )  # fmt: skip
     except PapermillExecutionError as error:
-        failure = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
+        failure = f"cell [{error.exec_count}]: {error.ename}: {error.evalue.splitlines()[0] if error.evalue else ''}"
     except Exception as error:  # noqa: BLE001 - a dead kernel or a time-out: the next notebook still runs
-        failure = f"{type(error).__name__}: {error}".strip()
+        failure = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
     if (build / notebook.name).exists():
         page, _ = HTMLExporter().from_filename(str(build / notebook.name))
         (build / f"{notebook.stem}.html").write_text(page, encoding="utf-8")

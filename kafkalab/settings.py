@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 import javaproperties
 from platformdirs import user_cache_path, user_state_path
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kafkalab.errors import LabError
@@ -16,13 +16,14 @@ _HOSTS = r"^[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*$"
 _URL = r"^https?://[^\s,]+$"
 _NAME = r"^[\w.-]+$"
 
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]  # servers run elsewhere
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class _Checked(BaseSettings):
     """Settings whose errors name the variable and what it should look like."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
 
     @classmethod
     def read(cls) -> Self:
@@ -99,12 +100,12 @@ class ClusterSettings(_Checked):
 class StackSettings(_Checked):
     """Where the embedded stack keeps its files and which ports it takes; all on loopback."""
 
-    home: Path = Field(
+    home: Folder = Field(
         default_factory=lambda: user_state_path("kafkalab", appauthor=False), alias="KAFKALAB_HOME",
         examples=["kafkalab-home"],
         description="the folder for data, logs and process records",
     )  # fmt: skip
-    cache: Path = Field(
+    cache: Folder = Field(
         default_factory=lambda: user_cache_path("kafkalab", appauthor=False), alias="KAFKALAB_CACHE",
         examples=["kafkalab-cache"],
         description="the folder for downloads, shared by all stacks",

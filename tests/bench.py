@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,7 +15,7 @@ from confluent_kafka import Consumer, Producer
 
 import kafkalab
 from kafkalab.embedded import server
-from kafkalab.embedded.stack import Options, Stack, _free_ports
+from kafkalab.embedded.stack import Options, Stack, free_ports
 
 USUAL_FLAGS = ("-XX:+UseG1GC", "-Xms1g", "-Xmx1g", "-Xshare:auto")  # as kafka-server-start sets them, no archive
 RUNS = 3
@@ -22,7 +23,7 @@ MESSAGES = 200_000
 
 
 def new_stack(brokers):
-    ports = _free_ports(brokers + 2)
+    ports = free_ports(brokers + 2)
     return Stack(Path(tempfile.mkdtemp(prefix="kafkalab-bench-")), Options(ports[0], tuple(ports[2:]), ports[1]))
 
 
@@ -105,8 +106,9 @@ def main():
     without, drawing = [], []
     for _ in range(RUNS):
         without.append(rate(lab, None))
-        with kafkalab.LiveFigure({"Bench": ["value"]}, xlabel="messages", ylabel="bytes") as live:
-            drawing.append(rate(lab, live))
+        with redirect_stdout(None):  # where no notebook shows a figure, its name is printed
+            with kafkalab.LiveFigure({"Bench": ["value"]}, xlabel="messages", ylabel="bytes") as live:
+                drawing.append(rate(lab, live))
     lab.stack.down(wipe=True)
     lost = 1 - statistics.median(drawing) / statistics.median(without)
     print(
@@ -119,7 +121,7 @@ def main():
 
 def minutes_of_the_series():
     """Return the minutes that `kafkalab run` takes for all lessons, a fresh stack included."""
-    ports = _free_ports(3)
+    ports = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="kafkalab-bench-") as folder:
         home = {"KAFKALAB_HOME": folder, "KAFKALAB_ZOOKEEPER_PORT": ports[0], "KAFKALAB_BROKER_PORT": ports[1]}
         environment = os.environ | {k: str(v) for k, v in home.items()} | {"KAFKALAB_REGISTRY_PORT": str(ports[2])}

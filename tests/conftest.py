@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import kafkalab
-from kafkalab.embedded.stack import Options, Stack, _free_ports
+from kafkalab.embedded import processes
+from kafkalab.embedded.stack import Options, Stack, free_ports
 
 KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_fields.values()]
 
@@ -17,15 +18,17 @@ def pytest_configure(config):
     """Give every test, and every kernel that nbval starts, the same shared stack."""
     for name in KAFKA_VARIABLES:
         os.environ.pop(name, None)
-    ports = _free_ports(3)
+    ports = free_ports(3)
     config.kafkalab_home = tempfile.mkdtemp(prefix="kafkalab-tests-")
     os.environ["KAFKALAB_HOME"] = config.kafkalab_home
+    config.kafkalab_guard = processes.guard(Path(config.kafkalab_home))  # ends the stack if a time-out ends pytest
     for name, port in zip(("ZOOKEEPER", "BROKER", "REGISTRY"), ports, strict=True):
         os.environ[f"KAFKALAB_{name}_PORT"] = str(port)
 
 
 def pytest_unconfigure(config):
     Stack.shared().down(wipe=True)
+    config.kafkalab_guard.communicate()
     shutil.rmtree(config.kafkalab_home, ignore_errors=True)
 
 
@@ -41,7 +44,7 @@ def new_stack(tmp_path):
     made = []
 
     def make(brokers: int = 1, folder: Path = tmp_path / "stack") -> Stack:
-        ports = _free_ports(brokers + 2)
+        ports = free_ports(brokers + 2)
         made.append(Stack(folder, Options(ports[0], tuple(ports[2:]), ports[1])))
         return made[-1]
 

@@ -69,7 +69,7 @@ def test_failing_notebook_is_named_with_its_cell_and_the_others_run(lab, noteboo
     with pytest.raises(SystemExit) as end:
         cli.app(["run", "--build", str(build), "-p", "number", "41"])
     assert end.value.code == 1
-    assert "00_fails.ipynb failed in cell 2: ZeroDivisionError" in capsys.readouterr().err
+    assert "00_fails.ipynb failed in cell [2]: ZeroDivisionError" in capsys.readouterr().err
     assert "42" in (build / "01_takes.html").read_text(encoding="utf-8")
     index = (build / "index.html").read_text(encoding="utf-8")
     assert "ZeroDivisionError" in index

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
 import cluster
 import pytest
@@ -18,7 +19,7 @@ def topics(monkeypatch, lab):
     lab.fresh_topic("count", 3)
     lab.fresh_topic("multiples")
     monkeypatch.setenv("KAFKA_CONSUMER_TIMEOUT_MS", "3000")
-    monkeypatch.setenv("IN_GROUP", f"test-{id(monkeypatch)}")
+    monkeypatch.setenv("IN_GROUP", f"test-{uuid4()}")
 
 
 def test_printer_prints_records_and_raw_values(lab, topics, capsys):
@@ -46,14 +47,43 @@ def test_bad_messages_are_reported_with_their_place_and_the_rest_is_read(lab, to
         assert line.startswith(f"multiples [0] at offset {offset} was not decoded: ")
 
 
-def test_printer_started_first(lab, topics):
-    """The topic is empty and its subject unknown to the consumer when it subscribes."""
+def test_printer_started_first(lab, topics, monkeypatch):
+    """Neither topic nor subject is there when the printer subscribes, and it does not spoil them."""
+    monkeypatch.setenv("IN_TOPIC", "printed-first")
+    monkeypatch.setenv("OUT_TOPIC", "printed-first")
+    monkeypatch.setenv("OUT_SCHEMA", str(COUNT))
     shown = []
-    with kafkalab.AvroProducer(lab, "count", COUNT) as producer:
-        print_messages(lab, shown.append)
-        producer.send({"count": 1})
-    assert print_messages(lab, shown.append) == (1, 0)
-    assert shown == [{"count": 1}]
+    with ThreadPoolExecutor() as pool:
+        printing = pool.submit(print_messages, lab, shown.append)
+        kafkalab.wait_until(lambda: "printed-first" in cluster.topics(lab.client["bootstrap.servers"]), "the printer")
+        count_up(lab, 30, 0, show=lambda _: None)
+        assert printing.result() == (30, 0)
+    assert sorted(record["count"] for record in shown) == list(range(30))
+    assert all(cluster.end_offset(lab.client["bootstrap.servers"], "printed-first", number) for number in range(3))
+
+
+def test_registry_that_refuses_the_schema(lab, topics, tmp_path):
+    file = tmp_path / "other.avsc"
+    file.write_text('{"type": "record", "name": "Other", "fields": [{"name": "x", "type": "int"}]}', encoding="utf-8")
+    cluster.register(lab.registry["url"], "refusing-value", COUNT.read_text(encoding="utf-8"))
+    with (
+        kafkalab.AvroProducer(lab, "refusing", file) as producer,
+        pytest.raises(kafkalab.LabError, match=r"the registry did not take other\.avsc for 'refusing' .*409"),
+    ):
+        producer.send({"x": 1})
+
+
+def test_registry_that_is_away_is_no_fault_of_a_message(lab, topics):
+    count_up(lab, 1, 0, show=lambda _: None)
+    away = kafkalab.Lab(lab.client, {"url": "http://127.0.0.1:1", "max.retries": 0})
+    with pytest.raises(kafkalab.LabError, match="the registry does not answer"):
+        print_messages(away, show=lambda _: None)
+    assert print_messages(lab, show=lambda _: None) == (1, 0), "it was not committed"
+
+
+def test_legacy_source_waits_when_the_queue_is_full(lab, topics):
+    small = kafkalab.Lab({**lab.client, "queue.buffering.max.messages": "50"}, lab.registry)
+    assert multiples(small, 500, 0, show=lambda _: None) == 500
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from kafkalab.runs import NOTEBOOKS
 
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
-MACHINE = re.compile(r"/(?:root|home|Users|work|tmp)/|C:\\\\")
+MACHINE = re.compile(r"/(?:root|home|Users|work|tmp)/|C:\\")
 
 
 @pytest.mark.timeout(1800)

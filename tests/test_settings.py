@@ -43,7 +43,21 @@ def test_client_properties_reach_the_clients_they_are_for(monkeypatch, tmp_path,
     monkeypatch.setenv("KAFKA_CLIENT_PROPERTIES", str(file))
     with_file = kafkalab.connect()
     assert with_file.client == {**lab.client, "client.id": "me"}
-    assert with_file.registry == {**lab.registry, "timeout": "5"}
+    assert with_file.registry == {**lab.registry, "timeout": 5}
+
+
+def test_property_that_no_client_has_is_one_line(monkeypatch, tmp_path, lab):
+    file = tmp_path / "client.properties"
+    monkeypatch.setenv("KAFKA_CLIENT_PROPERTIES", str(file))
+    for line in ("securty.protocol=SSL", "schema.registry.tiemout=5"):
+        file.write_text(line, encoding="utf-8")
+        with pytest.raises(kafkalab.LabError, match=r"does not take its properties \(.*KAFKA_CLIENT_PROPERTIES"):
+            kafkalab.connect()
+
+
+def test_lab_shows_its_addresses_and_no_secret():
+    lab = kafkalab.Lab({"bootstrap.servers": "b:9092", "sasl.password": "hunter2"}, {"url": "http://r:8081"})
+    assert repr(lab) == "Lab(b:9092, http://r:8081)"
 
 
 def test_missing_client_properties_are_named(monkeypatch, tmp_path):
@@ -65,6 +79,7 @@ def test_cluster_that_does_not_answer(monkeypatch, lab):
         kafkalab.connect()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT can be sent to another process there")
 def test_interrupt_ends_the_wait_for_a_cluster(lab):
     code = (
         "import kafkalab\nprint('asks', flush=True)\ntry: kafkalab.connect()\nexcept KeyboardInterrupt: print('ended')"

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kafkalab.embedded import artifacts
@@ -33,14 +33,14 @@ def make_base() -> None:
     )
 
 
-def make(running: Iterable[tuple[str, int]]) -> None:
+def make(running: Mapping[str, int]) -> None:
     """Make the archives that are missing out of what running servers have loaded.
 
     Args:
-        running: The kind and the process id of each server.
+        running: The process id of one server of each kind.
     """
     jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
-    for kind, pid in running:
+    for kind, pid in running.items():
         _make(
             f"{kind}.jsa",
             lambda new, pid=pid: [jcmd, "-J-XX:-UsePerfData", pid, "VM.cds", "dynamic_dump", new],
@@ -58,5 +58,7 @@ def _make(name: str, command: Callable[[Path], list]) -> None:
         subprocess.run([str(part) for part in command(new)], capture_output=True, timeout=60, check=True)
         new.replace(archive)
     except (OSError, subprocess.SubprocessError):
+        pass
+    finally:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)

