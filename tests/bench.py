@@ -106,9 +106,9 @@ def main():
     without, drawing = [], []
     for _ in range(RUNS):
         without.append(rate(lab, None))
-        with redirect_stdout(None):  # where no notebook shows a figure, its name is printed
-            with kafkalab.LiveFigure({"Bench": ["value"]}, xlabel="messages", ylabel="bytes") as live:
-                drawing.append(rate(lab, live))
+        figure = kafkalab.LiveFigure({"Bench": ["value"]}, xlabel="messages", ylabel="bytes")
+        with redirect_stdout(None), figure as live:  # where no notebook shows a figure, its name is printed
+            drawing.append(rate(lab, live))
     lab.stack.down(wipe=True)
     lost = 1 - statistics.median(drawing) / statistics.median(without)
     print(
