@@ -1,0 +1,277 @@
+"""The containers without an engine: Compose's own rules, and each broker's environment on servers of the same line.
+
+Confluent Platform 7.9 is Kafka 3.9, whose jars the embedded stack runs. What only an engine can show is not shown here:
+the images, their health checks and their volumes.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cluster
+import pytest
+import yaml
+from click.testing import CliRunner
+from confluent_kafka.admin import AdminClient
+
+from kafkalab.cli import app
+from kafkalab.embedded import processes
+from kafkalab.embedded.server import HOST, write_properties
+from kafkalab.embedded.stack import Options, Stack, free_ports
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES = COMPOSE["services"]
+PROFILES = sorted({profile for service in SERVICES.values() for profile in service.get("profiles", ())})
+BROKERS = {"alone": ["kafka"], "cluster": ["kafka-1", "kafka-2", "kafka-3"]}  # those that ZooKeeper knows
+INSIDE = "9093"  # the port that containers dial
+ELSEWHERE = f"lab{os.getpid()}"  # the second network namespace, and the link to it
+HERE, THERE = "198.18.93.1/30", "198.18.93.2/30"  # its two ends; RFC 2544 keeps these addresses for tests
+
+each_service = pytest.mark.parametrize("name", SERVICES)
+
+
+def run(*command):
+    """Run a command in the tests' folder."""
+    return subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, check=False)
+
+
+def works(*command):
+    """Tell whether a program is there and does what it is asked."""
+    return shutil.which(command[0]) is not None and run(*command).returncode == 0
+
+
+# What the file says
+
+
+@pytest.mark.parametrize("profiles", [[], *([profile] for profile in PROFILES), PROFILES], ids=" ".join)
+def test_compose_accepts_the_file_with_every_profile(profiles):
+    for compose in (["docker", "compose"], ["docker-compose"]):
+        if works(*compose, "version"):
+            break
+    else:
+        pytest.skip("neither `docker compose` nor `docker-compose` is on this machine")
+    chosen = [f"--profile={profile}" for profile in profiles]
+    checked = run(*compose, "--file", "../docker-compose.yml", *chosen, "config", "--quiet")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_profiles_are_those_of_the_readme():
+    assert PROFILES == ["cluster", "kraft", "lab", "programs"]
+
+
+@each_service
+def test_image_has_a_release_and_confluents_are_of_the_same(name):
+    image, tag = SERVICES[name]["image"].split(":", 1)
+    assert "latest" not in tag
+    if image.startswith("confluentinc/"):
+        assert re.fullmatch(r"\$\{CONFLUENT_RELEASE:-7\.9\.\d+}", tag)
+
+
+@each_service
+def test_service_is_limited_and_not_root(name):
+    service = SERVICES[name]
+    assert service["mem_limit"]
+    assert service["user"] not in ("root", "0")
+
+
+@each_service
+def test_service_tells_its_health_or_why_not(name):
+    assert "healthcheck" in SERVICES[name] or SERVICES[name]["x-no-healthcheck"]
+
+
+@each_service
+def test_service_waits_for_the_health_of_what_it_needs(name):
+    needs = SERVICES[name].get("depends_on", {})
+    assert all(need == {"condition": "service_healthy"} for need in needs.values())
+    assert all("healthcheck" in SERVICES[needed] for needed in needs)
+
+
+def test_ports_are_bound_to_loopback_and_none_is_taken_twice():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert len(ports) == len({port.split(":")[1] for port in ports})
+
+
+def test_volumes_are_named_and_have_one_owner():
+    mounts = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", ())]
+    assert sorted(mounts) == sorted(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", ["kafka", "kafka-1", "kafka-2", "kafka-3", "kraft"])
+def test_broker_is_published_to_the_host_and_named_inside_as_it_advertises(name):
+    environment, published = SERVICES[name]["environment"], SERVICES[name]["ports"]
+    port = published[0].split(":")[-1]
+    assert published == [f"127.0.0.1:{port}:{port}"]
+    assert environment["KAFKA_ADVERTISED_LISTENERS"] == f"HOST://localhost:{port},INSIDE://{name}:{INSIDE}"
+    assert environment["KAFKA_LISTENERS"].startswith(f"HOST://0.0.0.0:{port},INSIDE://0.0.0.0:{INSIDE}")
+    assert environment["KAFKA_INTER_BROKER_LISTENER_NAME"] == "INSIDE"
+
+
+def test_dockerfile_installs_the_lock_and_ends_as_the_services_user():
+    steps = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "pip install --no-cache-dir --require-hashes --requirement requirements.lock" in steps
+    users = {service["user"] for service in SERVICES.values() if "build" in service}
+    assert users == {re.findall(r"^USER (\w+)$", steps, re.MULTILINE)[-1]}
+
+
+def test_build_context_holds_what_is_needed():
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert lines[1] == "*"
+    assert all((ROOT / line[1:]).exists() for line in lines if line.startswith("!"))
+    assert {"!requirements.lock", "!pyproject.toml", "!kafkalab", "!notebooks", "!schemas"} < set(lines)
+
+
+# The environment of the servers, on servers
+
+
+def broker_properties(environment):
+    """Translate as the image's `configure` does; KAFKA_HEAP_OPTS is for its start script."""
+    names = {name for name in environment if name.startswith("KAFKA_")} - {"KAFKA_HEAP_OPTS"}
+    signs = {"_": ".", "__": "_", "___": "-"}
+    return {
+        re.sub("_+", lambda run: signs[run[0]], name.removeprefix("KAFKA_").lower()): environment[name]
+        for name in names
+    }
+
+
+def zookeeper_properties(environment):
+    """Translate as the image's template does, which knows a list of names; what is not in it would be passed over."""
+    known = {
+        "ZOOKEEPER_CLIENT_PORT": "clientPort",
+        "ZOOKEEPER_TICK_TIME": "tickTime",
+        "ZOOKEEPER_ADMIN_ENABLE_SERVER": "admin.enableServer",
+    }
+    return {known[name]: value for name, value in environment.items() if name.startswith("ZOOKEEPER_")}
+
+
+class Composed(Stack):
+    """The embedded stack with the containers' own settings; only addresses and folders are this machine's."""
+
+    def __init__(self, folder, brokers, inside):
+        zookeeper, registry, *ports = free_ports(2 + 2 * len(brokers))
+        super().__init__(folder, Options(zookeeper, tuple(ports[: len(brokers)]), registry))
+        self.brokers = brokers
+        self.inside = [f"{inside}:{port}" for port in ports[len(brokers) :]]
+        self.host = [f"localhost:{port}" for port in self.options.broker_ports]
+
+    def _servers(self):
+        servers = super()._servers()
+        properties = zookeeper_properties(SERVICES["zookeeper"]["environment"])
+        assert properties["clientPort"] == 2181
+        own = {
+            "clientPort": self.options.zookeeper_port,
+            "clientPortAddress": HOST,
+            "dataDir": self.folder / "data" / "zookeeper",
+        }
+        write_properties(self.folder / "config" / "zookeeper.properties", properties | own)
+        for number, name in enumerate(self.brokers):
+            properties = broker_properties(SERVICES[name]["environment"])
+            assert properties["broker.id"] == number
+            here = {key: self.here(str(value), number) for key, value in properties.items()}
+            own = {"log.dirs": self.folder / "data" / f"broker-{number}"}
+            write_properties(self.folder / "config" / f"broker-{number}.properties", here | own)
+        return servers
+
+    def here(self, text, number=0):
+        """Replace the containers' addresses, as a broker's container sees them, by this machine's."""
+        _, port, _ = SERVICES[self.brokers[number]]["ports"][0].split(":")
+        addresses = {f"{name}:{INSIDE}": address for name, address in zip(self.brokers, self.inside, strict=True)} | {
+            f"0.0.0.0:{INSIDE}": self.inside[number],
+            f"0.0.0.0:{port}": f"{HOST}:{self.options.broker_ports[number]}",
+            f"localhost:{port}": self.host[number],
+            "zookeeper:2181": self.zookeeper,
+            "http://schema-registry:8081": self.schema_registry_url,
+        }
+        return re.sub("|".join(map(re.escape, addresses)), lambda found: addresses[found[0]], text)
+
+
+@pytest.fixture(scope="module")
+def inside():
+    """The address for INSIDE: one that a second network namespace reaches too, where this machine allows one."""
+    made = (
+        works("ip", "netns", "add", ELSEWHERE)
+        and works(*f"ip link add {ELSEWHERE} type veth peer name {ELSEWHERE} netns {ELSEWHERE}".split())
+        and works(*f"ip address add {HERE} dev {ELSEWHERE}".split())
+        and works(*f"ip link set {ELSEWHERE} up".split())
+        and works(*f"ip -n {ELSEWHERE} address add {THERE} dev {ELSEWHERE}".split())
+        and works(*f"ip -n {ELSEWHERE} link set {ELSEWHERE} up".split())
+    )
+    yield HERE.split("/")[0] if made else HOST
+    works("ip", "netns", "delete", ELSEWHERE)  # and the link with it
+
+
+@pytest.fixture(scope="module", params=BROKERS)
+def composed(request, inside, tmp_path_factory):
+    """ZooKeeper and the brokers of a profile, with Apicurio in place of Confluent's registry."""
+    stack = Composed(tmp_path_factory.mktemp(request.param), BROKERS[request.param], inside)
+    stack._guard = processes.guard(stack.folder)  # ends it if a time limit ends this Python
+    try:
+        stack.up()
+        yield stack
+    finally:
+        stack.down(wipe=True)
+
+
+def test_programs_run_with_their_environment_on_a_new_cluster(composed, monkeypatch):
+    """First of these tests: nobody has made a topic or a group yet."""
+    monkeypatch.chdir(ROOT)  # the image's folder, in which schemas/count.avsc is
+    brokers = ",".join(f"{name}:{INSIDE}" for name in composed.brokers)
+    printed = []
+    for name in ("count-up", "multiples", "print"):
+        environment = {
+            key: composed.here(re.sub(r"\$\{BROKERS:-kafka:9093}", brokers, str(value)))
+            for key, value in SERVICES[name]["environment"].items()
+        }
+        program, *arguments = SERVICES[name]["command"]
+        if name == "print":
+            environment["KAFKA_CONSUMER_TIMEOUT_MS"] = "4000"  # a test cannot wait for two minutes
+        else:
+            arguments.append("--interval=0")
+        ended = CliRunner().invoke(app, arguments, env=environment)
+        assert (program, ended.exit_code) == ("kafkalab", 0), ended.output
+        printed.append(ended.stdout.splitlines())
+    counts, squares, received = printed
+    assert counts == [f"{{'count': {number}}}" for number in range(10)]
+    assert squares == [str(number * number) for number in range(10)]
+    assert sorted(received) == sorted(counts + squares)
+
+
+def test_each_listener_of_each_broker_names_the_addresses_of_that_listener(composed):
+    for addresses in (composed.host, composed.inside):
+        for address in addresses:
+            known = AdminClient({"bootstrap.servers": address}).list_topics(timeout=20).brokers
+            assert {number: f"{broker.host}:{broker.port}" for number, broker in known.items()} == dict(
+                enumerate(addresses)
+            )
+
+
+def test_messages_go_in_through_one_listener_and_out_through_the_other(composed):
+    for number, (host, inside) in enumerate(zip(composed.host, composed.inside, strict=True)):
+        assert cluster.produce(host, f"from-the-host-{number}", [b"1"]) == 1
+        assert cluster.read(inside, f"from-the-host-{number}", 1) == [b"1"]
+        assert cluster.produce(inside, f"from-inside-{number}", [b"2"]) == 1
+        assert cluster.read(host, f"from-inside-{number}", 1) == [b"2"]
+
+
+def test_topics_have_a_replica_on_every_broker(composed):
+    cluster.create(composed.host[0], "replicated")
+    cluster.produce(composed.host[0], "replicated", [b"1"])
+    cluster.read(composed.host[0], "replicated", 1)  # a group makes Kafka's own topic of offsets
+    topics = AdminClient({"bootstrap.servers": composed.host[0]}).list_topics(timeout=20).topics
+    for name in ("replicated", "__consumer_offsets"):
+        replicas = {len(partition.replicas) for partition in topics[name].partitions.values()}
+        assert replicas == {len(composed.brokers)}
+
+
+def test_another_network_reaches_the_listener_of_the_containers(composed, inside):
+    if inside == HOST:
+        pytest.skip("this machine allows no second network namespace (`ip netns add`)")
+    send = "import sys, cluster; print(cluster.produce(sys.argv[1], 'from-elsewhere', [b'1', b'2']))"
+    for number, address in enumerate(composed.inside, 1):
+        sent = run("ip", "netns", "exec", ELSEWHERE, sys.executable, "-c", send, address)
+        assert sent.stdout == "2\n", sent.stderr
+        assert cluster.end_offset(composed.host[0], "from-elsewhere") == 2 * number
