@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 10
 _ASK_SECONDS = 0.5  # one question of a wait: an interrupt is heard between two
+_REQUEST_SECONDS = 3  # after which a question to a coordinator that is still being made is put again
 _REGISTRY_PREFIX = "schema.registry."
 _MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
-_COORDINATOR_COMES = (KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+_COORDINATOR_COMES = (
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - so the client calls its own errors
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -181,7 +186,7 @@ class Lab:
 
         def answered() -> bool:
             try:
-                answers.append(call([ask])[ask.group_id].result())
+                answers.append(call([ask], request_timeout=_REQUEST_SECONDS)[ask.group_id].result())
             except KafkaException as error:
                 if not error.args[0].retriable() and error.args[0].code() not in _COORDINATOR_COMES:
                     raise LabError(f"group {ask.group_id!r} cannot be asked: {error.args[0].str()}") from None
