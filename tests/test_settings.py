@@ -81,9 +81,14 @@ def test_cluster_that_does_not_answer(monkeypatch, lab):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT can be sent to another process there")
 def test_interrupt_ends_the_wait_for_a_cluster(lab):
-    code = (
-        "import kafkalab\nprint('asks', flush=True)\ntry: kafkalab.connect()\nexcept KeyboardInterrupt: print('ended')"
-    )
+    code = """
+import kafkalab
+try:
+    print("asks", flush=True)
+    kafkalab.connect()
+except KeyboardInterrupt:
+    print("ended")
+"""
     variables = {"KAFKA_BROKER_URL": "127.0.0.1:1", "KAFKA_SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}
     command, environment = [sys.executable, "-c", code], {**os.environ, **variables}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as waiting:
