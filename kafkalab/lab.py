@@ -1,7 +1,7 @@
 """A Lab: the addresses, the client configuration and the handles of one running cluster."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -42,11 +42,11 @@ class Lab:
         stack: The servers' processes; None for a cluster that the environment names.
     """
 
-    client: dict[str, str] = field(repr=False)  # holds passwords
-    registry: dict[str, object] = field(repr=False)
-    stack: Stack | None = field(default=None, repr=False)
+    client: dict[str, str]
+    registry: dict[str, object]
+    stack: Stack | None = None
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # the addresses and no more: client and registry may hold passwords
         return f"Lab({self.client['bootstrap.servers']}, {self.registry['url']})"
 
     @cached_property

@@ -39,16 +39,6 @@ class Server:
     serves: Callable[[], bool] = field(repr=False)
     kind: str
 
-    @property
-    def log(self) -> Path:
-        """The file of what the server prints."""
-        return self.folder / "logs" / f"{self.name}.log"
-
-    @property
-    def record(self) -> Path:
-        """The file that says which process the server is."""
-        return self.folder / "run" / f"{self.name}.pid"
-
     def command(self) -> list[str]:
         """Return the command line."""
         temporary = f"-Djava.io.tmpdir={self.folder / 'tmp'}"

@@ -295,14 +295,14 @@ class Stack:
                     f"port {server.port} for {server.name} is taken by {owner}: stop that, or choose another port with "
                     f"{_port_variable(server.name)}"
                 )
-        crashed = any(server.record.exists() for server in servers)  # an orderly end removes the record
+        crashed = any(self._record(server.name).exists() for server in servers)  # an orderly end removes the record
         for name in ("data", "logs", "run", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
         for server in servers:
             if server.kind == "broker":
                 still_there = f"ZooKeeper to forget the last session of {server.name}"
                 wait_until(lambda s=server: not self._registered(s.name), still_there, SESSION_SECONDS * 10)
-            processes.start(server.command(), server.log, self.folder, server.record)
+            processes.start(server.command(), self.log(server.name), self.folder, self._record(server.name))
             if crashed and server.kind == "zookeeper":
                 self._wait([server])
 
@@ -322,7 +322,8 @@ class Stack:
         def all_answer() -> bool:
             for server in list(silent):
                 if not self._process(server.name):  # asked first: somebody else's server may answer in its place
-                    raise LabError(f"{server.name} ended: {_reason(server.log)} (all of it in {server.log})")
+                    log = self.log(server.name)
+                    raise LabError(f"{server.name} ended: {_reason(log)} (all of it in {log})")
                 if server.serves():
                     silent.remove(server)
             return not silent
