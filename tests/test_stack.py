@@ -194,6 +194,17 @@ def test_server_that_cannot_be_recorded_is_ended_at_once(tmp_path):
     assert processes._children[-1].returncode is not None
 
 
+def test_process_is_known_before_the_system_shows_its_command_line(monkeypatch, tmp_path):
+    record, mark = tmp_path / "record", "-Dkafkalab.server=sleeper"
+    processes.start([sys.executable, "-c", "import time; time.sleep(600)", mark], tmp_path / "log", tmp_path, record)
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda _: [])  # as Linux does for a moment
+    process = processes.running(record, mark)
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert processes.running(record, mark) is None
+
+
 def test_folder_that_cannot_be_written(tmp_path, new_stack):
     (tmp_path / "file").touch()
     stack = new_stack(folder=tmp_path / "file" / "stack")

@@ -39,7 +39,9 @@ def running(record: Path, mark: str) -> psutil.Process | None:
     reap()
     with contextlib.suppress(OSError, ValueError, psutil.Error):
         process = psutil.Process(int(record.read_text(encoding="ascii")))
-        if mark in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+        # a child's arguments are known; the system shows none for a moment after the start, on a busy machine
+        child = next((child for child in _children if child.pid == process.pid and child.returncode is None), None)
+        if mark in (child.args if child else process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
             return process
     return None
 
