@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 NOTEBOOKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab notebooks bench lint lock clean
+.PHONY: help setup run test lab notebooks exercises class offline bench lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,13 +18,18 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/dev: requirements-dev.lock $(VENV)/ready
+	@echo "Installing what the tests need on top, once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
 setup: $(VENV)/ready  ## install the locked packages, fetch the servers (once)
 	@$(BIN)/kafkalab fetch
 
 run: setup  ## execute the notebooks headless; pages in build/; NOTEBOOKS="00 03" chooses some
 	@$(BIN)/kafkalab run $(NOTEBOOKS)
 
-test: setup lint  ## lint, unit tests, tests on the real stack, every notebook under strict nbval
+test: setup $(VENV)/dev lint  ## lint, unit tests, tests on the real stack, every notebook under strict nbval
 	$(BIN)/python -m pytest --nbval
 
 lab: setup  ## open the notebooks in JupyterLab
@@ -33,15 +38,20 @@ lab: setup  ## open the notebooks in JupyterLab
 notebooks: setup  ## execute the notebooks in place: the outputs that are committed
 	@$(BIN)/kafkalab run --in-place $(NOTEBOOKS)
 
+exercises: $(VENV)/dev  ## make notebooks/exercises from notebooks/solutions
+	@$(BIN)/python tests/exercises.py
+
 bench: setup  ## measure start time, memory, import time and the cost of a live figure
 	$(BIN)/python tests/bench.py
 
-lint: $(VENV)/ready  ## ruff over code and notebooks
+lint: $(VENV)/dev  ## ruff over code and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-lock: $(VENV)/ready  ## renew both locks: the Python packages and the jars
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-annotate --group dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-annotate --custom-compile-command "make lock"
+lock: $(VENV)/dev  ## renew the locks: the Python packages and the jars
+	$(COMPILE) --group setup pyproject.toml -o requirements.lock
+	$(COMPILE) --group setup --group dev --extra nbgrader -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(BIN)/python -m kafkalab.embedded.artifacts
 
 clean:  ## stop and forget the stack, remove .venv and build (downloads stay in the cache folder)

@@ -1,6 +1,7 @@
 """The thin helper under the lessons: it starts servers, waits, draws; the Kafka client stays the real one."""
 
 from kafkalab.errors import LabError
+from kafkalab.exercise import Exercise
 from kafkalab.figures import workflow
 from kafkalab.lab import Lab, connect, own_stack
 from kafkalab.live import LiveFigure
@@ -14,6 +15,7 @@ __all__ = [
     "SCHEMAS",
     "AvroProducer",
     "ClusterSettings",
+    "Exercise",
     "Lab",
     "LabError",
     "LiveFigure",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ from kafkalab.programs.count_up import count_up
 from kafkalab.programs.multiples import multiples
 from kafkalab.programs.print import print_messages
 from kafkalab.settings import ClusterSettings
+
+REFRESH_SECONDS = 2
 
 
 class _Commands(click.Group):
@@ -150,6 +153,22 @@ def print_() -> None:
         f"no message for {ClusterSettings.read().consumer_timeout_ms} ms: {decoded} decoded, {failed} not",
         err=True,
     )
+
+
+@app.command("class", epilog="Example: kafkalab class --json")
+@click.option("--json", "as_json", is_flag=True, help="Once, for programs.")
+def class_(as_json: bool) -> None:
+    """Show how far each learner is, again and again until Ctrl-C; once where nobody watches."""
+    from kafkalab import classroom  # noqa: PLC0415 - what it needs takes a while to import
+
+    lab = connect()
+    while not as_json and sys.stdout.isatty():
+        rows = classroom.table(lab)
+        click.clear()
+        click.echo(classroom.text(rows))
+        time.sleep(REFRESH_SECONDS)
+    rows = classroom.table(lab)
+    click.echo(json.dumps(rows, indent=2) if as_json else classroom.text(rows))
 
 
 def _print_status(stack: Stack) -> None:

@@ -1,13 +1,16 @@
 """A Lab: the addresses, the client configuration and the handles of one running cluster."""
 
+import platform
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import httpx2
+import psutil
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, TopicDescription
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -40,30 +43,28 @@ class Lab:
             client.properties file. Merge it with what a lesson adds: `Producer({**lab.client, "linger.ms": 50})`.
         registry: What `SchemaRegistryClient` takes.
         stack: The servers' processes; None for a cluster that the environment names.
+        learner: Who shares the cluster with others; None outside of a class.
     """
 
     client: dict[str, str]
     registry: dict[str, object]
     stack: Stack | None = None
+    learner: str | None = None
 
     def __repr__(self) -> str:  # the addresses and no more: client and registry may hold passwords
-        return f"Lab({self.client['bootstrap.servers']}, {self.registry['url']})"
+        who = f", learner {self.learner}" if self.learner else ""
+        return f"Lab({self.client['bootstrap.servers']}, {self.registry['url']}{who})"
 
     @cached_property
     def _admin(self) -> AdminClient:
         return AdminClient({**self.client, "log_level": 0})  # a broker that a lesson kills is no news on the screen
 
-    def topic(self, name: str, partitions: int = 3) -> None:
+    def name(self, name: str) -> str:
+        """Return what a topic, a group or a subject is called here: as it is, or `LEARNER.name` in a class."""
+        return f"{self.learner}.{name}" if self.learner else name
+
+    def topic(self, name: str, partitions: int = 3, **config: str) -> None:
         """Make a topic unless it exists, with the replication that the cluster itself sets (KIP-464).
-
-        Raises:
-            LabError: The cluster refuses.
-        """
-        if not self._topic_id(name):
-            self._create(NewTopic(name, partitions))
-
-    def fresh_topic(self, name: str, partitions: int = 1, **config: str) -> None:
-        """Make a topic that is empty, in place of the one of that name from an earlier run.
 
         Args:
             name: The topic.
@@ -71,11 +72,34 @@ class Lab:
             config: Topic configuration, with `_` for `.`, as in `compression_type="lz4"`.
 
         Raises:
-            LabError: On a cluster of somebody else's the topic was not made by the lab, so it is not deleted.
+            LabError: The cluster refuses, or the topic is that of another learner of the same name.
         """
+        there = self._topic_id(name)
+        if not there:
+            self._create(_new(name, partitions, config))
+        elif self._is_own(name):
+            self._made_here(name, there)
+
+    def fresh_topic(self, name: str, partitions: int = 1, **config: str) -> None:
+        """Make a topic that is empty, in place of the one of that name from an earlier run.
+
+        Args:
+            name: The topic; a learner's begin with their name, see `name`.
+            partitions: How many.
+            config: See `topic`.
+
+        Raises:
+            LabError: The topic is another learner's, or was not made by the lab on a cluster of somebody else's: it is
+                not deleted.
+        """
+        if self.learner and not self._is_own(name):
+            raise LabError(
+                f"learner {self.learner!r} replaces only topics of their own: use lab.name, which makes "
+                f"{self.name(name)!r} of {name!r}"
+            )
         old = self._topic_id(name)
         if old:
-            if self.stack is None and self._marked(name) != old:
+            if not self._made_here(name, old) and self.stack is None:
                 raise LabError(
                     f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name"
                 )
@@ -84,7 +108,36 @@ class Lab:
             except KafkaException as error:
                 raise LabError(f"topic {name!r} was not deleted: {error.args[0].str()}") from None
             wait_until(lambda: not self._topic_id(name), f"the deletion of topic {name!r}")
-        self._create(NewTopic(name, partitions, config={key.replace("_", "."): value for key, value in config.items()}))
+        self._create(_new(name, partitions, config))
+
+    def rest(self) -> httpx2.Client:
+        """Return a client for the registry's REST routes: it has the address, the credentials and the authority."""
+        user, _, password = str(self.registry.get("basic.auth.user.info", "")).partition(":")
+        authority = self.registry.get("ssl.ca.location")
+        return httpx2.Client(
+            base_url=self.registry["url"],
+            auth=(user, password) if user else None,
+            verify=ssl.create_default_context(cafile=authority),
+            follow_redirects=True,
+        )
+
+    def learners(self) -> set[str]:
+        """Return who has made topics on this cluster under a learner's name."""
+        answer = self._group_answer(self._admin.list_consumer_group_offsets, ConsumerGroupTopicPartitions(_MADE_HERE))
+        return {note.metadata.split()[1] for note in answer if len((note.metadata or "").split()) > 1}
+
+    def describe(self, name: str) -> TopicDescription | None:
+        """Return what the brokers know of a topic, None if there is none of that name.
+
+        Raises:
+            LabError: The brokers do not tell.
+        """
+        try:
+            return self._admin.describe_topics(TopicCollection([name]))[name].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise LabError(f"topic {name!r} cannot be described: {error.args[0].str()}") from None
 
     def status(self) -> "pd.DataFrame":
         """Return a table of the servers: name, address and, where they run on this machine, process and memory."""
@@ -126,17 +179,19 @@ class Lab:
             wait_until(answered, "the brokers", ANSWER_SECONDS)
         except LabError:
             reason = errors[-1].str() if errors else f"waited {ANSWER_SECONDS} s"
+            mend = "check KAFKA_BROKER_URL, or unset it for the embedded stack"
             raise LabError(
                 f"the brokers at {self.client['bootstrap.servers']} do not answer ({reason}): "
-                "check KAFKA_BROKER_URL, or unset it for the embedded stack"
+                f"{'`kafkalab status` tells what runs' if self.stack else mend}"
             ) from None
         try:
             with registry:
                 registry.get_subjects()
         except (SchemaRegistryError, httpx2.HTTPError) as error:
+            mend = "check KAFKA_SCHEMA_REGISTRY_URL, or unset it for the embedded stack"
             raise LabError(
                 f"the schema registry at {self.registry['url']} does not answer as one ({error}): "
-                "check KAFKA_SCHEMA_REGISTRY_URL, or unset it for the embedded stack"
+                f"{'`kafkalab status` tells what runs' if self.stack else mend}"
             ) from None
 
     def _create(self, topic: NewTopic) -> None:
@@ -161,26 +216,43 @@ class Lab:
         return topic.error is None and all(partition.leader >= 0 for partition in topic.partitions.values())
 
     def _topic_id(self, name: str) -> str | None:
-        try:
-            found = self._admin.describe_topics(TopicCollection([name]))[name].result()
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return None
-            raise LabError(f"topic {name!r} cannot be described: {error.args[0].str()}") from None
-        return str(found.topic_id)
+        found = self.describe(name)
+        return str(found.topic_id) if found else None
 
-    def _marked(self, name: str) -> str | None:
-        """Return the id of the topic of that name that the lab made last."""
+    def _is_own(self, name: str) -> bool:
+        """Return whether a name has the prefix of a learner of this lab."""
+        return self.learner is not None and name.startswith(self.name(""))
+
+    def _made_here(self, name: str, topic_id: str) -> bool:
+        """Return whether the lab made this topic.
+
+        Raises:
+            LabError: It did so for another learner, or for one of the same name at another seat.
+        """
         ask = ConsumerGroupTopicPartitions(_MADE_HERE, [TopicPartition(name, 0)])
-        return self._group_answer(self._admin.list_consumer_group_offsets, ask)
+        [note] = self._group_answer(self._admin.list_consumer_group_offsets, ask)
+        noted_id, _, maker = (note.metadata or "").partition(" ")
+        if noted_id == topic_id and maker and maker != self._maker:
+            learner, _, seat = maker.partition(" ")
+            raise LabError(
+                f"topic {name!r} is that of learner {learner!r} at {seat}: it was left as it is, set KAFKALAB_LEARNER "
+                "to a name that nobody else has"
+            )
+        return noted_id == topic_id
+
+    @property
+    def _maker(self) -> str:
+        """The learner and the seat, which tells two learners of the same name apart."""
+        return f"{self.learner} {psutil.Process().username()}@{platform.node()}" if self.learner else ""
 
     def _mark(self, name: str) -> None:
-        """Keep a topic's id where the cluster itself has room for a note: the metadata of a committed offset."""
-        note = TopicPartition(name, 0, 0, metadata=self._topic_id(name))
+        """Keep who made a topic where the cluster itself has room for a note: the metadata of a committed offset."""
+        maker = f" {self._maker}" if self._is_own(name) else ""
+        note = TopicPartition(name, 0, 0, metadata=f"{self._topic_id(name)}{maker}")
         self._group_answer(self._admin.alter_consumer_group_offsets, ConsumerGroupTopicPartitions(_MADE_HERE, [note]))
 
     @staticmethod
-    def _group_answer(call: Callable, ask: ConsumerGroupTopicPartitions) -> str | None:
+    def _group_answer(call: Callable, ask: ConsumerGroupTopicPartitions) -> list[TopicPartition]:
         """Call until the group's coordinator answers, which a cluster's first group has to wait for."""
         answers = []
 
@@ -193,7 +265,11 @@ class Lab:
             return bool(answers)
 
         wait_until(answered, f"the coordinator of group {ask.group_id!r}")
-        return answers[0].topic_partitions[0].metadata
+        return answers[0].topic_partitions
+
+
+def _new(name: str, partitions: int, config: dict[str, str]) -> NewTopic:
+    return NewTopic(name, partitions, config={key.replace("_", "."): value for key, value in config.items()})
 
 
 def connect(brokers: int | None = None) -> Lab:
@@ -209,13 +285,13 @@ def connect(brokers: int | None = None) -> Lab:
     if settings.broker_url is None and settings.schema_registry_url is None:
         stack = Stack.shared(brokers)
         stack.up()
-        lab = _lab(stack.bootstrap_servers, stack.schema_registry_url, settings.properties(), stack)
+        lab = _lab(stack.bootstrap_servers, stack.schema_registry_url, settings, stack)
         lab.check()
         return lab
     if settings.broker_url is None or settings.schema_registry_url is None:
         missing = "KAFKA_BROKER_URL" if settings.broker_url is None else "KAFKA_SCHEMA_REGISTRY_URL"
         raise LabError(f"{missing} is not set, but its twin is: set both for a cluster, none for the embedded stack")
-    lab = _lab(settings.broker_url, settings.schema_registry_url, settings.properties())
+    lab = _lab(settings.broker_url, settings.schema_registry_url, settings)
     lab.check()
     return lab
 
@@ -230,15 +306,16 @@ def own_stack(brokers: int = 1) -> Lab:
         LabError: The stack cannot be started.
     """
     stack = Stack.own(brokers)
-    return _lab(stack.bootstrap_servers, stack.schema_registry_url, {}, stack)
+    return Lab({"bootstrap.servers": stack.bootstrap_servers}, {"url": stack.schema_registry_url}, stack)
 
 
-def _lab(brokers: str, registry_url: str, properties: dict[str, str], stack: Stack | None = None) -> Lab:
+def _lab(brokers: str, registry_url: str, settings: ClusterSettings, stack: Stack | None = None) -> Lab:
     """Divide the properties between the client and the registry's client, which wants numbers as numbers."""
     client, registry = {}, {}
-    for key, value in properties.items():
+    for key, value in settings.properties().items():
         if key.startswith(_REGISTRY_PREFIX):
             registry[key.removeprefix(_REGISTRY_PREFIX)] = int(value) if value.isdecimal() else value
         else:
             client[key] = value
-    return Lab({**client, "bootstrap.servers": brokers}, {**registry, "url": registry_url}, stack)
+    where = {**client, "bootstrap.servers": brokers}, {**registry, "url": registry_url}
+    return Lab(*where, stack, settings.learner)

@@ -17,7 +17,7 @@ CELL_SECONDS = 300
 
 
 def chosen(names: Iterable[str]) -> list[Path]:
-    """Return the notebooks whose file names start so, or all of them.
+    """Return the notebooks whose file names start so, such as `00` or `solutions/00`, or all lessons.
 
     Raises:
         LabError: A name fits no notebook.
@@ -25,7 +25,9 @@ def chosen(names: Iterable[str]) -> list[Path]:
     everything = sorted(NOTEBOOKS.glob("*.ipynb"))
     paths = []
     for name in names:
-        fitting = [path for path in everything if path.name.startswith(Path(name).name)]
+        start = Path(name)
+        folder = NOTEBOOKS / start.parent.name if start.parent.name != NOTEBOOKS.name else NOTEBOOKS
+        fitting = [path for path in sorted(folder.glob("*.ipynb")) if path.name.startswith(start.name)]
         if not fitting:
             raise LabError(f"no notebook is called {name!r}: there are {', '.join(path.stem for path in everything)}")
         paths += fitting

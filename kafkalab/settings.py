@@ -15,6 +15,7 @@ SCHEMAS = Path(__file__).parents[1] / "schemas"
 _HOSTS = r"^[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*$"
 _URL = r"^https?://[^\s,]+$"
 _NAME = r"^[\w.-]+$"
+_LEARNER = r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$"  # what a topic may be called, without the dot that ends the prefix
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]  # servers run elsewhere
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -62,13 +63,13 @@ class ClusterSettings(_Checked):
         10_000, alias="KAFKA_CONSUMER_TIMEOUT_MS", ge=1, examples=[120_000],
         description="milliseconds without a message after which a consumer ends",
     )  # fmt: skip
-    in_topic: str = Field(
-        "count,multiples", alias="IN_TOPIC", pattern=r"^[\w.-]+(,[\w.-]+)*$", examples=["count,multiples"],
-        description="topics to subscribe to, with commas between them",
+    in_topic: str | None = Field(
+        None, alias="IN_TOPIC", pattern=r"^[\w.-]+(,[\w.-]+)*$", examples=["count,multiples"],
+        description="topics to subscribe to, with commas between them; unset: count,multiples",
     )  # fmt: skip
-    in_group: str = Field(
-        "count", alias="IN_GROUP", pattern=_NAME, examples=["count"],
-        description="the consumer group",
+    in_group: str | None = Field(
+        None, alias="IN_GROUP", pattern=_NAME, examples=["count"],
+        description="the consumer group; unset: count",
     )  # fmt: skip
     out_topic: str | None = Field(
         None, alias="OUT_TOPIC", pattern=_NAME, examples=["count"],
@@ -77,6 +78,10 @@ class ClusterSettings(_Checked):
     out_schema: Path | None = Field(
         None, alias="OUT_SCHEMA", examples=["schemas/count.avsc"],
         description="the Avro schema file of OUT_TOPIC; unset: schemas/TOPIC.avsc",
+    )  # fmt: skip
+    learner: str | None = Field(
+        None, alias="KAFKALAB_LEARNER", pattern=_LEARNER, examples=["ann-2"],
+        description="who shares the cluster with others: up to 40 letters A to Z, digits and hyphens",
     )  # fmt: skip
 
     def properties(self) -> dict[str, str]:

@@ -24,9 +24,10 @@ def count_up(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callable
         LabError: A message was not acknowledged, or the schema file is not Avro.
     """
     settings = ClusterSettings.read()
-    topic = settings.out_topic or "count"
+    topic = settings.out_topic or lab.name("count")
     lab.topic(topic)
-    with AvroProducer(lab, topic, settings.out_schema or SCHEMAS / f"{topic}.avsc") as producer:
+    schema_file = settings.out_schema or SCHEMAS / f"{settings.out_topic or 'count'}.avsc"
+    with AvroProducer(lab, topic, schema_file) as producer:
         for number in range(messages):
             record = {"count": number}
             producer.send(record, key=str(number))

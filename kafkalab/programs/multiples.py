@@ -26,7 +26,7 @@ def multiples(lab: Lab, messages: int = 10, interval: float = 1.0, show: Callabl
     Raises:
         LabError: A message was not acknowledged.
     """
-    topic, lost = ClusterSettings.read().out_topic or "multiples", []
+    topic, lost = ClusterSettings.read().out_topic or lab.name("multiples"), []
 
     def delivered(error: KafkaError | None, _message: Message) -> None:
         if error:

@@ -33,10 +33,11 @@ def print_messages(lab: Lab, show: Callable[[object], None] = print) -> tuple[in
         LabError: The registry does not answer; the message at hand is not committed.
     """
     settings = ClusterSettings.read()
-    topics = settings.in_topic.split(",")
+    topics = settings.in_topic.split(",") if settings.in_topic else [lab.name("count"), lab.name("multiples")]
     for topic in topics:
         lab.topic(topic)
-    own = {"group.id": settings.in_group, "auto.offset.reset": "earliest", "enable.auto.offset.store": False}
+    group = settings.in_group or lab.name("count")
+    own = {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.offset.store": False}
     decoded = failed = 0
     with SchemaRegistryClient(lab.registry) as registry, Consumer({**lab.client, **own}) as consumer:
         deserialize = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})

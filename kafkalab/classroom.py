@@ -1,0 +1,118 @@
+"""A class on one cluster: the outcomes of checks as messages, and the table that a teacher watches."""
+
+from collections import defaultdict
+from datetime import UTC, datetime
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from kafkalab.checks import Checks
+from kafkalab.lab import Lab
+from kafkalab.producer import AvroProducer
+from kafkalab.settings import SCHEMAS
+
+TOPIC = "kafkalab-checks"
+NOBODY = "(no name)"  # whose KAFKALAB_LEARNER is not set
+
+
+def report(lab: Lab, lesson: str, task: int, tasks: int, finding: str) -> None:
+    """Send the outcome of a check; the newest of each learner and task is what counts.
+
+    Args:
+        lab: The cluster of the class.
+        lesson: The number of its lesson, such as "03".
+        task: The number of the task, from 1.
+        tasks: How many tasks the exercise has.
+        finding: Why it failed; empty if it passed.
+
+    Raises:
+        LabError: It was not acknowledged.
+    """
+    lab.topic(TOPIC, 1, cleanup_policy="compact")
+    learner = lab.learner or NOBODY
+    record = {"learner": learner, "lesson": lesson, "task": task, "tasks": tasks}
+    with AvroProducer(lab, TOPIC, SCHEMAS / "check.avsc") as producer:
+        producer.send({**record, "passed": not finding, "finding": finding}, key=f"{learner}/{lesson}/{task}")
+
+
+def table(lab: Lab) -> list[dict]:
+    """Return a row for each learner and lesson, as `kafkalab class --json` prints it.
+
+    A learner who has made a topic but not run a check yet has a row without a lesson.
+
+    Returns:
+        `learner`, `lesson`, `passed` and `tasks` (numbers of checks), `last_seen` (of the newest check, ISO 8601),
+        `finding` (of the newest check that failed and has not passed since), `lag` (of all groups of the learner).
+    """
+    newest = _newest(lab)
+    rows = {}
+    for (learner, lesson), checks in newest.items():
+        last = max(checks, key=lambda check: check["at"])
+        open_ = [check["finding"] for check in checks if not check["passed"]]
+        rows[learner, lesson] = {
+            "learner": learner,
+            "lesson": lesson,
+            "passed": sum(check["passed"] for check in checks),
+            "tasks": last["tasks"],
+            "last_seen": datetime.fromtimestamp(last["at"] / 1000, UTC).isoformat(timespec="seconds"),
+            "finding": open_[-1] if open_ else "",
+        }
+    known = {learner for learner, _ in rows}
+    for learner in lab.learners() - known:
+        rows[learner, ""] = {"learner": learner, "lesson": "", "passed": 0, "tasks": 0, "last_seen": "", "finding": ""}
+    lags = _lags(lab, {learner for learner, _ in rows})
+    return [{**row, "lag": lags[row["learner"]]} for _, row in sorted(rows.items())]
+
+
+def text(rows: list[dict]) -> str:
+    """Return the table for a terminal, times in that of this machine."""
+    import pandas as pd  # noqa: PLC0415 - half a second that only tables need
+
+    if not rows:
+        return "Nobody has run a check or made a topic under a learner's name yet."
+    shown = pd.DataFrame(rows)
+    shown["passed"] = [f"{row['passed']} of {row['tasks']}" if row["lesson"] else "" for row in rows]
+    times = pd.to_datetime(shown["last_seen"], utc=True).dt.tz_convert(datetime.now().astimezone().tzinfo)
+    shown["last seen"] = times.dt.strftime("%H:%M:%S").fillna("")
+    return shown[["learner", "lesson", "passed", "last seen", "lag"]].to_string(index=False)
+
+
+def _newest(lab: Lab) -> dict[tuple[str, str], list[dict]]:
+    """Return the newest report of each task, by learner and lesson, in the order in which they came."""
+    lab.topic(TOPIC, 1, cleanup_policy="compact")
+    reports: dict[tuple[str, str, int], dict] = {}
+    with SchemaRegistryClient(lab.registry) as registry:
+        deserialize = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
+        place = SerializationContext(TOPIC, MessageField.VALUE)
+        for message in Checks(lab).messages(TOPIC, look="the topic of the class"):
+            check = {**deserialize(message.value(), place), "at": message.timestamp()[1]}
+            task = check["learner"], check["lesson"], check["task"]
+            reports.pop(task, None)
+            reports[task] = check
+    newest = defaultdict(list)
+    for (learner, lesson, _), check in reports.items():
+        newest[learner, lesson].append(check)
+    return newest
+
+
+def _lags(lab: Lab, learners: set[str]) -> dict[str, int]:
+    """Return the lag of each learner's groups together, asked side by side."""
+    admin = AdminClient(lab.client)  # held by a name until its last answer is there
+    groups = [group.group_id for group in admin.list_consumer_groups().result().valid]
+    asked = {group: ConsumerGroupTopicPartitions(group) for group in groups if group.split(".")[0] in learners}
+    answers = {group: admin.list_consumer_group_offsets([ask])[group] for group, ask in asked.items()}
+    committed = [(g.split(".")[0], place) for g, a in answers.items() for place in a.result().topic_partitions]
+    lags = dict.fromkeys(learners, 0)
+    if not committed:
+        return lags
+    ends = admin.list_offsets({TopicPartition(p.topic, p.partition): OffsetSpec.latest() for _, p in committed})
+    for learner, place in committed:
+        try:
+            end = ends[TopicPartition(place.topic, place.partition)].result().offset
+        except KafkaException:  # the topic is gone, its offsets are kept for a while
+            continue
+        lags[learner] += max(end - max(place.offset, 0), 0)
+    return lags

@@ -1,0 +1,65 @@
+"""An exercise: tasks that the cluster itself checks, and the report of each outcome to the class."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafkalab import classroom
+from kafkalab.checks import CheckError, Checks
+from kafkalab.errors import LabError
+from kafkalab.lab import Lab
+from kafkalab.waiting import bound_cells
+
+CELL_SECONDS = 120
+
+
+class Exercise:
+    """The tasks of one exercise notebook, whose cells end after two minutes at the latest.
+
+    Args:
+        lab: The cluster of the class, which the outcomes are reported to.
+        lesson: The number of its lesson, such as "03".
+        tasks: How many.
+    """
+
+    def __init__(self, lab: Lab, lesson: str, tasks: int) -> None:
+        self._lab = lab
+        self._lesson = lesson
+        self._tasks = tasks
+        from IPython import get_ipython  # noqa: PLC0415 - a notebook has it; a terminal does without
+
+        if shell := get_ipython():
+            bound_cells(shell, CELL_SECONDS)
+
+    @contextmanager
+    def task(self, number: int, on: Lab | None = None) -> Iterator[Checks]:
+        """Check one task: the body asks, the end of the block says that it passed.
+
+        Args:
+            number: From 1.
+            on: The cluster to ask, where it is not that of the class.
+
+        Raises:
+            CheckError: The task is not done; the message says what was found, what was expected, and where to look.
+            LabError: The cluster does not answer.
+        """
+        asked = on or self._lab
+        asked.check()
+        try:
+            yield Checks(asked)
+        except CheckError as error:
+            finding = str(error)
+        except NameError as error:
+            finding = f"There is no {error.name!r} yet: run the cells above, your answer among them."
+        else:
+            self._report(number, "")
+            print(f"Task {number} of {self._tasks}: passed")
+            return
+        self._report(number, finding)
+        raise CheckError(f"Task {number} of {self._tasks}: {finding}")
+
+    def _report(self, number: int, finding: str) -> None:
+        """Tell the class; a report that cannot be sent does not spoil the check."""
+        try:
+            classroom.report(self._lab, self._lesson, number, self._tasks, finding)
+        except LabError as error:
+            print(f"(not reported to the class: {error})")
