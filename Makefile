@@ -41,6 +41,9 @@ notebooks: setup  ## execute the notebooks in place: the outputs that are commit
 exercises: $(VENV)/dev  ## make notebooks/exercises from notebooks/solutions
 	@$(BIN)/python tests/exercises.py
 
+class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on one stack
+	@$(BIN)/python tests/classroom.py $(or $(N),30)
+
 bench: setup  ## measure start time, memory, import time and the cost of a live figure
 	$(BIN)/python tests/bench.py
 

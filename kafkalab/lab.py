@@ -89,26 +89,33 @@ class Lab:
             config: See `topic`.
 
         Raises:
+            LabError: As `drop_topic`.
+        """
+        self.drop_topic(name)
+        self._create(_new(name, partitions, config))
+
+    def drop_topic(self, name: str) -> None:
+        """Delete the topic of an earlier run, if there is one.
+
+        Raises:
             LabError: The topic is another learner's, or was not made by the lab on a cluster of somebody else's: it is
                 not deleted.
         """
         if self.learner and not self._is_own(name):
             raise LabError(
-                f"learner {self.learner!r} replaces only topics of their own: use lab.name, which makes "
+                f"learner {self.learner!r} deletes only topics of their own: use lab.name, which makes "
                 f"{self.name(name)!r} of {name!r}"
             )
         old = self._topic_id(name)
-        if old:
-            if not self._made_here(name, old) and self.stack is None:
-                raise LabError(
-                    f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name"
-                )
-            try:
-                self._admin.delete_topics([name])[name].result()
-            except KafkaException as error:
-                raise LabError(f"topic {name!r} was not deleted: {error.args[0].str()}") from None
-            wait_until(lambda: not self._topic_id(name), f"the deletion of topic {name!r}")
-        self._create(_new(name, partitions, config))
+        if old is None:
+            return
+        if not self._made_here(name, old) and self.stack is None:
+            raise LabError(f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name")
+        try:
+            self._admin.delete_topics([name])[name].result()
+        except KafkaException as error:
+            raise LabError(f"topic {name!r} was not deleted: {error.args[0].str()}") from None
+        wait_until(lambda: not self._topic_id(name), f"the deletion of topic {name!r}")
 
     def rest(self) -> httpx2.Client:
         """Return a client for the registry's REST routes: it has the address, the credentials and the authority."""

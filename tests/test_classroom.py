@@ -1,0 +1,167 @@
+"""A class on one cluster: names of their own, reports, the teacher's table, cells that end."""
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+
+import classroom as whole_class
+import cluster
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import kafkalab
+from kafkalab import classroom
+from kafkalab.checks import CheckError
+from kafkalab.embedded.stack import free_ports
+
+
+def as_learner(lab, name):
+    """Return the shared cluster as a learner sees it whose environment names it."""
+    return kafkalab.Lab(lab.client, lab.registry, learner=name)
+
+
+@pytest.mark.parametrize("name", ["ann lee", "zoë", "a.b", "a/b", "-ann", "a" * 41])
+def test_name_that_no_topic_may_have(monkeypatch, name):
+    monkeypatch.setenv("KAFKALAB_LEARNER", name)
+    with pytest.raises(kafkalab.LabError, match=r"KAFKALAB_LEARNER=.* should look like 'ann-2' .*letters A to Z"):
+        kafkalab.connect()
+
+
+def test_learner_is_shown_and_none_changes_nothing(lab, monkeypatch):
+    assert lab.name("count") == "count"
+    assert "learner" not in repr(lab)
+    monkeypatch.setenv("KAFKALAB_LEARNER", "ann")
+    ann = kafkalab.connect()
+    assert ann.name("count") == "ann.count"
+    assert repr(ann).endswith(", learner ann)")
+
+
+def test_learner_cannot_replace_what_is_not_theirs(lab):
+    ann, ben = as_learner(lab, "ann"), as_learner(lab, "ben")
+    servers = lab.client["bootstrap.servers"]
+    ben.fresh_topic(ben.name("mine"))
+    cluster.produce(servers, "ben.mine", [b"1"])
+    cluster.create(servers, "everybodys")
+    for name in ("ben.mine", "everybodys"):
+        with pytest.raises(kafkalab.LabError, match=f"deletes only topics of their own: .*'ann.{name}' of '{name}'"):
+            ann.fresh_topic(name)
+    with pytest.raises(kafkalab.LabError, match=r"that of learner 'ben' at .*left as it is"):
+        lab.fresh_topic("ben.mine")
+    assert cluster.end_offset(servers, "ben.mine") == 1
+    assert "everybodys" in cluster.topics(servers)
+
+
+def test_two_learners_of_the_same_name(lab, monkeypatch):
+    first, second = as_learner(lab, "twin"), as_learner(lab, "twin")
+    first.fresh_topic("twin.count")
+    first.fresh_topic("twin.count")
+    cluster.produce(lab.client["bootstrap.servers"], "twin.count", [b"1"])
+    monkeypatch.setattr(platform, "node", lambda: "another-seat")
+    for ask in (second.fresh_topic, second.topic):
+        with pytest.raises(
+            kafkalab.LabError, match=r"'twin' at .*: it was left as it is, set KAFKALAB_LEARNER to a name"
+        ):
+            ask("twin.count")
+    assert cluster.end_offset(lab.client["bootstrap.servers"], "twin.count") == 1
+
+
+def test_reports_make_the_table(lab, monkeypatch, capsys):
+    cat = as_learner(lab, "cat")
+    cat.fresh_topic("cat.letters")
+    exercise = kafkalab.Exercise(cat, "00", tasks=2)
+    with pytest.raises(CheckError, match=r"Task 1 of 2: There is no topic 'cat.none' yet. Look at the cell above."):
+        check_topic(exercise, 1, "cat.none")
+    check_topic(exercise, 2, "cat.letters")
+    row = table(lab)["cat"]
+    assert (row["lesson"], row["passed"], row["tasks"], row["lag"]) == ("00", 1, 2, 0)
+    assert row["finding"] == "There is no topic 'cat.none' yet. Look at the cell above."
+    check_topic(exercise, 1, "cat.letters")
+    cluster.produce(lab.client["bootstrap.servers"], "cat.letters", [b"1", b"2", b"3"])
+    assert cluster.read(lab.client["bootstrap.servers"], "cat.letters", 1, group="cat.reader") == [b"1"]
+    row = table(lab)["cat"]
+    assert (row["passed"], row["finding"], row["lag"]) == (2, "", 2)
+    assert capsys.readouterr().out == "Task 2 of 2: passed\nTask 1 of 2: passed\n"
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "kafkalab", "class", "--json"], capture_output=True, text=True, check=True
+    )
+    assert row in json.loads(ran.stdout)
+    shown = subprocess.run([sys.executable, "-m", "kafkalab", "class"], capture_output=True, text=True, check=True)
+    assert [line.split()[:5] for line in shown.stdout.splitlines() if " cat " in f" {line} "] == [
+        ["cat", "00", "2", "of", "2"]
+    ]
+
+
+def test_report_of_a_learner_without_a_name(lab):
+    check_topic(kafkalab.Exercise(lab, "99", tasks=1), 1, classroom.TOPIC)
+    assert ("(no name)", "99") in {(row["learner"], row["lesson"]) for row in classroom.table(lab)}
+
+
+def test_check_while_the_cluster_is_down(lab):
+    (port,) = free_ports(1)
+    gone = replace(lab, client={**lab.client, "bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0})
+    with pytest.raises(kafkalab.LabError, match=r"brokers at .* do not answer .*`kafkalab status` tells what runs"):
+        check_topic(kafkalab.Exercise(gone, "00", tasks=1), 1, "count")
+
+
+def test_check_that_cannot_be_reported_still_checks(lab, capsys):
+    (port,) = free_ports(1)
+    gone = replace(lab, registry={"url": f"http://127.0.0.1:{port}"})
+    lab.topic("checked")
+    with kafkalab.Exercise(gone, "00", tasks=1).task(1, on=lab) as check:
+        check.topic("checked", look="nothing")
+    said = capsys.readouterr().out
+    assert "not reported to the class: the registry did not take check.avsc" in said
+    assert said.endswith("Task 1 of 1: passed\n")
+
+
+def test_check_before_the_task_was_tried(lab):
+    exercise = kafkalab.Exercise(lab, "00", tasks=1)
+    with pytest.raises(CheckError, match="Task 1 of 1: There is no 'prediction' yet: run the cells above"):
+        check_answer(exercise, lambda: prediction)  # noqa: F821 - that is the point
+    with pytest.raises(CheckError, match="There is no answer yet"):
+        check_answer(exercise, lambda: ...)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kernels there get no signal from a thread")
+def test_cell_that_loops_for_ever_is_ended_with_words():
+    loops = [
+        "while True: pass",
+        "import time; time.sleep(600)",
+        "while True: consumer.poll(60)",
+    ]
+    nobody = {"bootstrap.servers": "127.0.0.1:1", "group.id": "waits", "log_level": 0}
+    starts = [
+        "from kafkalab.waiting import bound_cells; bound_cells(get_ipython(), 1)",
+        f"from confluent_kafka import Consumer; consumer = Consumer({nobody})",
+    ]
+    cells = [nbformat.v4.new_code_cell(source) for source in (*starts, *loops, "print('goes on')")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=60, allow_errors=True).execute()
+    for cell in notebook.cells[2:5]:
+        assert [o.ename for o in cell.outputs if o.output_type == "error"] == ["KeyboardInterrupt"]
+        said = "".join(output.get("text", "") for output in cell.outputs)
+        assert said == "The lab ended this cell after 1 s. Give its loop an end: a count, and a time.\n"
+    assert notebook.cells[5].outputs[0].text == "goes on\n"
+
+
+@pytest.mark.timeout(900)
+def test_small_class_at_once():
+    assert whole_class.hold_class(3) == []
+
+
+def check_topic(exercise, number, name):
+    with exercise.task(number) as check:
+        check.topic(name, look="the cell above")
+
+
+def check_answer(exercise, given):
+    with exercise.task(1) as check:
+        check.answer(given(), 3, look="the cell above")
+
+
+def table(lab):
+    return {row["learner"]: row for row in classroom.table(lab)}
