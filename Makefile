@@ -10,6 +10,12 @@ NOTEBOOKS ?=
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
+ifneq ($(wildcard offline/packages),)  # what `make offline` has made, on a machine without a network
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(CURDIR)/offline/packages
+FROM := --from offline/servers
+endif
+
 $(VENV)/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 15); sys.exit(None if ok else "kafkalab needs Python 3.11 to 3.14, this is %d.%d: choose another with make PYTHON=python3.13" % sys.version_info[:2])'
 	@echo "Installing the locked packages into $(VENV), once; this takes a minute or two"
@@ -24,7 +30,7 @@ $(VENV)/dev: requirements-dev.lock $(VENV)/ready
 	@touch $@
 
 setup: $(VENV)/ready  ## install the locked packages, fetch the servers (once)
-	@$(BIN)/kafkalab fetch
+	@$(BIN)/kafkalab fetch $(FROM)
 
 run: setup  ## execute the notebooks headless; pages in build/; NOTEBOOKS="00 03" chooses some
 	@$(BIN)/kafkalab run $(NOTEBOOKS)
@@ -40,6 +46,11 @@ notebooks: setup  ## execute the notebooks in place: the outputs that are commit
 
 exercises: $(VENV)/dev  ## make notebooks/exercises from notebooks/solutions
 	@$(BIN)/python tests/exercises.py
+
+offline: setup  ## everything fetched, for a room without a network, into offline/
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes -r requirements.lock --dest offline/packages
+	@$(BIN)/kafkalab fetch --to offline/servers
+	@echo "Move this folder, without .venv and build; on arrival \`make setup\` checks it and takes it from there"
 
 class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on one stack
 	@$(BIN)/python tests/classroom.py $(or $(N),30)

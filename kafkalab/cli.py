@@ -34,11 +34,16 @@ def app() -> None:
     """A real Kafka on this machine: ZooKeeper, brokers and a schema registry, without Docker or an installed Java."""
 
 
-@app.command(epilog="Example: kafkalab fetch")
-def fetch() -> None:
+@app.command(epilog="Example: kafkalab fetch --to offline/servers")
+@click.option("--to", "target", type=click.Path(path_type=Path), help="Only into this folder, to be moved elsewhere.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Out of such a folder, without a network.")
+def fetch(target: Path | None, source: Path | None) -> None:
     """Fetch the servers' files and prepare them, once; `up` does it too."""
-    artifacts.fetch()
-    archives.make_base()
+    if target:
+        artifacts.pack(target)
+    else:
+        artifacts.fetch(source)
+        archives.make_base()
 
 
 @app.command(epilog="Example: kafkalab up --brokers 3")

@@ -74,3 +74,20 @@ def test_wrong_checksum_in_a_download_is_refused(copied_cache, monkeypatch, tmp_
     with pytest.raises(kafkalab.LabError, match=coordinate):
         artifacts.fetch()
     assert not (copied_cache / "jars" / "slf4j-api-1.7.36.jar").exists()
+
+
+def test_folder_for_a_room_without_a_network_is_checked_on_arrival(monkeypatch, tmp_path):
+    artifacts.pack(tmp_path / "servers")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path / "cache"))
+    artifacts.fetch(tmp_path / "servers")
+    assert artifacts.registry_jar().exists()
+    assert not list((tmp_path / "cache" / "jars").glob("*.tar.gz"))
+
+    monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path / "another"))
+    (tmp_path / "servers" / "kafka-clients-3.9.2.jar").write_bytes(b"lost on the way")
+    with pytest.raises(
+        kafkalab.LabError, match=r"kafka-clients:3\.9\.2.* does not match.*make .*servers anew.*make offline"
+    ):
+        artifacts.fetch(tmp_path / "servers")
+    assert (tmp_path / "servers" / "kafka-clients-3.9.2.jar").exists()

