@@ -48,9 +48,10 @@ def fetch(target: Path | None, source: Path | None) -> None:
 
 @app.command(epilog="Example: kafkalab up --brokers 3")
 @click.option("--brokers", type=int, help="How many, 1 to 5; without it as many as the folder has, or 1.")
-def up(brokers: int | None) -> None:
+@click.option("--secure", is_flag=True, help="With TLS, users with passwords, and permissions.")
+def up(brokers: int | None, secure: bool) -> None:
     """Start the stack, or what is missing of it, and wait until it serves."""
-    stack = Stack.shared(brokers)
+    stack = Stack.shared(brokers, secure=secure)
     stack.up()
     _print_status(stack)
 
@@ -178,7 +179,9 @@ def class_(as_json: bool) -> None:
 
 def _print_status(stack: Stack) -> None:
     facts = stack.status()
-    for key in ("state", "bootstrap_servers", "schema_registry_url", "zookeeper", "folder"):
+    for key in ("state", "bootstrap_servers", "schema_registry_url", "zookeeper", "folder", "client_files"):
+        if not facts[key]:  # a stack that is not secured has none
+            continue
         click.echo(f"{key + ':':21}{facts[key]}")
     for process in facts["processes"]:
         runs = f"process {process['pid']}, {process['rss_mb']} MB" if process["pid"] else "not running"

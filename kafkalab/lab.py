@@ -16,7 +16,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
-from kafkalab.settings import ClusterSettings
+from kafkalab.settings import REGISTRY_PREFIX, ClusterSettings
 from kafkalab.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 10
 _ASK_SECONDS = 0.5  # one question of a wait: an interrupt is heard between two
 _REQUEST_SECONDS = 3  # after which a question to a coordinator that is still being made is put again
-_REGISTRY_PREFIX = "schema.registry."
 _MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
 _COORDINATOR_COMES = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -292,37 +291,39 @@ def connect(brokers: int | None = None) -> Lab:
     if settings.broker_url is None and settings.schema_registry_url is None:
         stack = Stack.shared(brokers)
         stack.up()
-        lab = _lab(stack.bootstrap_servers, stack.schema_registry_url, settings, stack)
+        lab = _lab(stack.client, stack.registry_client, settings, stack)
         lab.check()
         return lab
     if settings.broker_url is None or settings.schema_registry_url is None:
         missing = "KAFKA_BROKER_URL" if settings.broker_url is None else "KAFKA_SCHEMA_REGISTRY_URL"
         raise LabError(f"{missing} is not set, but its twin is: set both for a cluster, none for the embedded stack")
-    lab = _lab(settings.broker_url, settings.schema_registry_url, settings)
+    lab = _lab({"bootstrap.servers": settings.broker_url}, {"url": settings.schema_registry_url}, settings)
     lab.check()
     return lab
 
 
-def own_stack(brokers: int = 1) -> Lab:
+def own_stack(brokers: int = 1, *, secure: bool = False) -> Lab:
     """Start a stack that only this Python uses and that ends with it, for lessons that stop or kill servers.
 
     Args:
         brokers: How many brokers, 1 to 5.
+        secure: With TLS, users and permissions.
 
     Raises:
         LabError: The stack cannot be started.
     """
-    stack = Stack.own(brokers)
-    return Lab({"bootstrap.servers": stack.bootstrap_servers}, {"url": stack.schema_registry_url}, stack)
+    stack = Stack.own(brokers, secure=secure)
+    return Lab(stack.client, stack.registry_client, stack)
 
 
-def _lab(brokers: str, registry_url: str, settings: ClusterSettings, stack: Stack | None = None) -> Lab:
-    """Divide the properties between the client and the registry's client, which wants numbers as numbers."""
-    client, registry = {}, {}
+def _lab(
+    client: dict[str, str], registry: dict[str, object], settings: ClusterSettings, stack: Stack | None = None
+) -> Lab:
+    """Put what the environment adds beside the addresses; the registry's client wants numbers as numbers."""
+    more, registry_more = {}, {}
     for key, value in settings.properties().items():
-        if key.startswith(_REGISTRY_PREFIX):
-            registry[key.removeprefix(_REGISTRY_PREFIX)] = int(value) if value.isdecimal() else value
+        if key.startswith(REGISTRY_PREFIX):
+            registry_more[key.removeprefix(REGISTRY_PREFIX)] = int(value) if value.isdecimal() else value
         else:
-            client[key] = value
-    where = {**client, "bootstrap.servers": brokers}, {**registry, "url": registry_url}
-    return Lab(*where, stack, settings.learner)
+            more[key] = value
+    return Lab({**more, **client}, {**registry_more, **registry}, stack, settings.learner)

@@ -12,6 +12,8 @@ from kafkalab.errors import LabError
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
+REGISTRY_PREFIX = "schema.registry."  # of what client.properties says to the registry's client
+
 _HOSTS = r"^[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*$"
 _URL = r"^https?://[^\s,]+$"
 _NAME = r"^[\w.-]+$"
@@ -59,6 +61,10 @@ class ClusterSettings(_Checked):
         None, alias="KAFKA_CLIENT_PROPERTIES", examples=["client.properties"],
         description="a file of lines key=value with librdkafka's names",
     )  # fmt: skip
+    schema_registry_properties: Path | None = Field(
+        None, alias="KAFKA_SCHEMA_REGISTRY_PROPERTIES", examples=["schema-registry.properties"],
+        description="a file of lines key=value with the registry client's names",
+    )  # fmt: skip
     consumer_timeout_ms: int = Field(
         10_000, alias="KAFKA_CONSUMER_TIMEOUT_MS", ge=1, examples=[120_000],
         description="milliseconds without a message after which a consumer ends",
@@ -85,21 +91,28 @@ class ClusterSettings(_Checked):
     )  # fmt: skip
 
     def properties(self) -> dict[str, str]:
-        """Return the content of the client.properties file, empty where none is named.
+        """Return the content of both properties files, the registry's with the prefix `schema.registry.`.
 
         Raises:
-            LabError: The file cannot be read, or a line of it has a malformed escape.
+            LabError: A file cannot be read, or a line of it has a malformed escape.
         """
-        if self.client_properties is None:
-            return {}
-        try:
-            with self.client_properties.open(encoding="utf-8") as file:
-                return javaproperties.load(file)
-        except (OSError, ValueError) as error:
-            raise LabError(
-                f"KAFKA_CLIENT_PROPERTIES={str(self.client_properties)!r} cannot be read ({error}): "
-                "name a file of lines key=value, such as security.protocol=SASL_SSL"
-            ) from None
+        registry = _content("KAFKA_SCHEMA_REGISTRY_PROPERTIES", self.schema_registry_properties)
+        own = {f"{REGISTRY_PREFIX}{key.removeprefix(REGISTRY_PREFIX)}": value for key, value in registry.items()}
+        return {**_content("KAFKA_CLIENT_PROPERTIES", self.client_properties), **own}
+
+
+def _content(variable: str, path: Path | None) -> dict[str, str]:
+    """Return the content of a properties file, empty where none is named."""
+    if path is None:
+        return {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            return javaproperties.load(file)
+    except (OSError, ValueError) as error:
+        raise LabError(
+            f"{variable}={str(path)!r} cannot be read ({error}): "
+            "name a file of lines key=value, such as security.protocol=SASL_SSL"
+        ) from None
 
 
 class StackSettings(_Checked):

@@ -1,21 +1,23 @@
 """Apicurio Registry behind the Confluent Schema Registry's API."""
 
+import ssl
 from pathlib import Path
 
 import httpx2
 
 from kafkalab.embedded import artifacts
+from kafkalab.embedded.security import Security
 from kafkalab.embedded.server import HOST, Server
 
 API = "/apis/ccompat/v7"
 
 
-def registry(folder: Path, port: int) -> Server:
+def registry(folder: Path, port: int, security: Security | None = None) -> Server:
     """Return the schema registry of a stack (Apicurio Registry 3 documentation, "configuration reference")."""
     database = folder / "data" / "registry" / "registry"
     properties = {
         "quarkus.http.host": HOST,
-        "quarkus.http.port": port,
+        **({"quarkus.config.locations": security.registry(port)} if security else {"quarkus.http.port": port}),
         "quarkus.management.host": HOST,
         "quarkus.management.port": 0,  # any that is free
         "quarkus.banner.enabled": "false",
@@ -30,12 +32,21 @@ def registry(folder: Path, port: int) -> Server:
     return Server(
         name="registry", port=port, folder=folder, heap=256, kind="registry",
         arguments=[*(f"-D{key}={value}" for key, value in properties.items()), "-jar", str(artifacts.registry_jar())],
-        serves=lambda: _answers(f"http://{HOST}:{port}{API}/subjects"),
+        serves=lambda: _answers(f"{address(port, security)}/subjects", security),
     )  # fmt: skip
 
 
-def _answers(url: str) -> bool:
+def address(port: int, security: Security | None) -> str:
+    """Return the base address of the Confluent-compatible API."""
+    return f"{'https' if security else 'http'}://{HOST}:{port}{API}"
+
+
+def _answers(url: str, security: Security | None) -> bool:
+    known = {}
+    if security:
+        user, _, password = security.registry_client()["basic.auth.user.info"].partition(":")
+        known = {"auth": (user, password), "verify": ssl.create_default_context(cafile=security.authority)}
     try:
-        return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
+        return httpx2.get(url, timeout=2, trust_env=False, **known).status_code == 200
     except httpx2.TransportError:
         return False

@@ -52,8 +52,10 @@ def mark(folder: Path, name: str) -> str:
 
 
 def write_properties(path: Path, properties: dict[str, object]) -> Path:
-    """Write a server's configuration in Java's properties form and return its path."""
+    """Write a server's configuration in Java's properties form, for its owner alone, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
     with path.open("w", encoding="ascii") as file:
         javaproperties.dump({key: str(value) for key, value in properties.items()}, file, timestamp=False)
     return path

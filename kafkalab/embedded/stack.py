@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from kafkalab.embedded import archives, artifacts, processes
 from kafkalab.embedded.broker import SESSION_SECONDS, broker, brokers_known_at
-from kafkalab.embedded.registry import API, registry
+from kafkalab.embedded.registry import address, registry
+from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.server import HOST, Server, mark
 from kafkalab.embedded.zookeeper import ask, zookeeper
 from kafkalab.errors import LabError
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 MOST_BROKERS = 5
 START_SECONDS = 120
 STOP_SECONDS = 30
-_SUBFOLDERS = ("config", "data", "logs", "run", "tmp")
+_SUBFOLDERS = ("config", "data", "logs", "run", "security", "tmp")
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ class Options:
     zookeeper_port: int
     broker_ports: tuple[int, ...]
     registry_port: int
+    secure: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> "Options | None":
         """Return the options of the stack in a folder, None if there is none."""
         try:
             options = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
-            return cls(options["zookeeper_port"], tuple(options["broker_ports"]), options["registry_port"])
+            return cls(**{**options, "broker_ports": tuple(options["broker_ports"])})
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError):
@@ -74,11 +77,12 @@ class Stack:
         self._guard: Popen | None = None
 
     @classmethod
-    def shared(cls, brokers: int | None = None) -> "Stack":
+    def shared(cls, brokers: int | None = None, *, secure: bool = False) -> "Stack":
         """Return the stack that all notebooks of this user share, in KAFKALAB_HOME; it outlives them.
 
         Args:
             brokers: How many; None takes what the folder has, or 1.
+            secure: With TLS, users and permissions; a folder that has them keeps them.
 
         Raises:
             LabError: The folder holds the data of more brokers.
@@ -86,7 +90,7 @@ class Stack:
         settings = StackSettings.read()
         there = cls.at(settings.home)
         runs = there is not None and there.state() != "stopped"
-        if runs and brokers is None:
+        if runs and brokers is None and (there.options.secure or not secure):
             return there
         kept = len(list((settings.home / "data").glob("broker-*"))) or 1
         wanted = _checked(kept if brokers is None else brokers)
@@ -96,10 +100,11 @@ class Stack:
                 "with `kafkalab down --wipe`"
             )
         ports = range(settings.broker_port, settings.broker_port + wanted)
-        return cls(settings.home, Options(settings.zookeeper_port, tuple(ports), settings.registry_port))
+        secure = secure or (there is not None and there.options.secure)
+        return cls(settings.home, Options(settings.zookeeper_port, tuple(ports), settings.registry_port, secure))
 
     @classmethod
-    def own(cls, brokers: int = 1) -> "Stack":
+    def own(cls, brokers: int = 1, *, secure: bool = False) -> "Stack":
         """Start a stack for one lesson: on free ports, in a folder of its own, gone with the Python that called this.
 
         Raises:
@@ -107,7 +112,7 @@ class Stack:
         """
         ports = free_ports(_checked(brokers) + 2)
         folder = Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve()
-        stack = cls(folder, Options(ports[0], tuple(ports[2:]), ports[1]))
+        stack = cls(folder, Options(ports[0], tuple(ports[2:]), ports[1], secure))
         stack.options.write(folder)
         stack._guard = processes.guard(folder)
         try:
@@ -131,7 +136,32 @@ class Stack:
     @property
     def schema_registry_url(self) -> str:
         """The base address of the registry's Confluent-compatible API."""
-        return f"http://{HOST}:{self.options.registry_port}{API}"
+        return address(self.options.registry_port, self._security)
+
+    @property
+    def client(self) -> dict[str, str]:
+        """What a client of a learner takes."""
+        servers = {"bootstrap.servers": self.bootstrap_servers}
+        return self._security.client(self.bootstrap_servers) if self._security else servers
+
+    @property
+    def registry_client(self) -> dict[str, object]:
+        """What `SchemaRegistryClient` takes."""
+        return {"url": self.schema_registry_url, **(self._security.registry_client() if self._security else {})}
+
+    @property
+    def admin(self) -> dict[str, str]:
+        """What a client takes that makes users and gives permissions; without security, any may."""
+        return self._security.client(self.bootstrap_servers, ADMIN) if self._security else self.client
+
+    @property
+    def client_files(self) -> Path | None:
+        """The folder of client.properties, schema-registry.properties, java.properties; None without security."""
+        return self.folder / "security" if self.options.secure else None
+
+    @cached_property
+    def _security(self) -> Security | None:
+        return Security(self.folder / "security") if self.options.secure else None
 
     @property
     def zookeeper(self) -> str:
@@ -174,7 +204,12 @@ class Stack:
                 self._start(missing)
                 self._wait(servers)
                 ports, ids = self.options.broker_ports, set(range(len(self.options.broker_ports)))
-                wait_until(lambda: all(brokers_known_at(p) == ids for p in ports), "the brokers to know each other")
+                security = self._security
+                known = "the brokers to know each other"
+                wait_until(lambda: all(brokers_known_at(port, security) == ids for port in ports), known)
+                if security:
+                    security.write_clients(self.bootstrap_servers)
+                    security.grant(self.bootstrap_servers)
             running = {server.kind: self._process(server.name) for server in servers}
             archives.make({kind: process.pid for kind, process in running.items() if process})
 
@@ -246,6 +281,7 @@ class Stack:
             "schema_registry_url": self.schema_registry_url,
             "zookeeper": self.zookeeper,
             "folder": str(self.folder),
+            "client_files": str(self.client_files) if self.client_files else None,
             "processes": rows,
         }
 
@@ -253,13 +289,13 @@ class Stack:
         """Write each server's configuration and return them all."""
         ports = self.options
         brokers = [
-            broker(self.folder, number, port, len(ports.broker_ports), ports.zookeeper_port)
+            broker(self.folder, number, port, len(ports.broker_ports), ports.zookeeper_port, self._security)
             for number, port in enumerate(ports.broker_ports)
         ]
         return [
             zookeeper(self.folder, ports.zookeeper_port),
             *brokers,
-            registry(self.folder, ports.registry_port),
+            registry(self.folder, ports.registry_port, self._security),
         ]
 
     def _index(self, name: str) -> int:
@@ -362,7 +398,7 @@ def _checked(brokers: int) -> int:
 def _described(options: Options) -> str:
     brokers = len(options.broker_ports)
     ports = ", ".join(map(str, (options.zookeeper_port, *options.broker_ports, options.registry_port)))
-    return f"{brokers} broker{'s' * (brokers > 1)} on ports {ports}"
+    return f"{brokers} broker{'s' * (brokers > 1)} on ports {ports}{', secured' * options.secure}"
 
 
 def _port_variable(name: str) -> str:
