@@ -3,6 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx2
+from confluent_kafka import KafkaException
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
 from kafkalab import classroom
 from kafkalab.checks import CheckError, Checks
 from kafkalab.errors import LabError
@@ -50,6 +54,10 @@ class Exercise:
             finding = str(error)
         except NameError as error:
             finding = f"There is no {error.name!r} yet: run the cells above, your answer among them."
+        except (LabError, KafkaException, SchemaRegistryError, httpx2.HTTPError) as error:
+            raise LabError(f"The cluster could not be asked: {error}") from None
+        except Exception as error:  # noqa: BLE001 - a check may call what the learner wrote
+            finding = f"Your code ended with {type(error).__name__}: {error}"
         else:
             self._report(number, "")
             print(f"Task {number} of {self._tasks}: passed")

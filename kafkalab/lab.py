@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import psutil
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, TopicDescription
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -129,8 +129,10 @@ class Lab:
 
     def learners(self) -> set[str]:
         """Return who has made topics on this cluster under a learner's name."""
-        answer = self._group_answer(self._admin.list_consumer_group_offsets, ConsumerGroupTopicPartitions(_MADE_HERE))
-        return {note.metadata.split()[1] for note in answer if len((note.metadata or "").split()) > 1}
+        places = [TopicPartition(name, 0) for name in self._admin.list_topics(timeout=ANSWER_SECONDS).topics]
+        notes = self._notes(lambda group: group.committed(places, _REQUEST_SECONDS)) if places else []
+        makers = [(note.metadata or "").split()[1:2] for note in notes]
+        return {learner for maker in makers for learner in maker}
 
     def describe(self, name: str) -> TopicDescription | None:
         """Return what the brokers know of a topic, None if there is none of that name.
@@ -235,8 +237,7 @@ class Lab:
         Raises:
             LabError: It did so for another learner, or for one of the same name at another seat.
         """
-        ask = ConsumerGroupTopicPartitions(_MADE_HERE, [TopicPartition(name, 0)])
-        [note] = self._group_answer(self._admin.list_consumer_group_offsets, ask)
+        [note] = self._notes(lambda group: group.committed([TopicPartition(name, 0)], _REQUEST_SECONDS))
         noted_id, _, maker = (note.metadata or "").partition(" ")
         if noted_id == topic_id and maker and maker != self._maker:
             learner, _, seat = maker.partition(" ")
@@ -255,23 +256,26 @@ class Lab:
         """Keep who made a topic where the cluster itself has room for a note: the metadata of a committed offset."""
         maker = f" {self._maker}" if self._is_own(name) else ""
         note = TopicPartition(name, 0, 0, metadata=f"{self._topic_id(name)}{maker}")
-        self._group_answer(self._admin.alter_consumer_group_offsets, ConsumerGroupTopicPartitions(_MADE_HERE, [note]))
+        self._notes(lambda group: group.commit(offsets=[note], asynchronous=False))
 
-    @staticmethod
-    def _group_answer(call: Callable, ask: ConsumerGroupTopicPartitions) -> list[TopicPartition]:
-        """Call until the group's coordinator answers, which a cluster's first group has to wait for."""
+    def _notes(self, call: Callable[[Consumer], list[TopicPartition]]) -> list[TopicPartition]:
+        """Call until the group's coordinator answers, which a cluster's first group has to wait for.
+
+        The admin client could ask too, but it may crash while a coordinator moves (librdkafka issues 4605, 5040).
+        """
         answers = []
 
         def answered() -> bool:
             try:
-                answers.append(call([ask], request_timeout=_REQUEST_SECONDS)[ask.group_id].result())
+                answers.append(call(consumer))
             except KafkaException as error:
                 if not error.args[0].retriable() and error.args[0].code() not in _COORDINATOR_COMES:
-                    raise LabError(f"group {ask.group_id!r} cannot be asked: {error.args[0].str()}") from None
+                    raise LabError(f"group {_MADE_HERE!r} cannot be asked: {error.args[0].str()}") from None
             return bool(answers)
 
-        wait_until(answered, f"the coordinator of group {ask.group_id!r}")
-        return answers[0].topic_partitions
+        with Consumer({**self.client, "group.id": _MADE_HERE, "log_level": 0}) as consumer:
+            wait_until(answered, f"the coordinator of group {_MADE_HERE!r}")
+        return answers[0]
 
 
 def _new(name: str, partitions: int, config: dict[str, str]) -> NewTopic:
