@@ -5,34 +5,77 @@ import re
 import subprocess
 import sys
 from itertools import pairwise
+from tempfile import TemporaryDirectory
 
 import nbformat
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.schema_registry import SchemaRegistryClient
 
+import kafkalab
 from kafkalab.runs import NOTEBOOKS
 
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
+SHARED = ("00", "03", "04", "05", "06", "07")  # the others use stacks of their own
 MACHINE = re.compile(r"/(?:root|home|Users|work|tmp)/|C:\\")
 
 
 @pytest.mark.timeout(1800)
-def test_backwards_on_a_cluster_that_only_the_environment_names(lab):
-    """Strict nbval, on a stack that other tests have used, in an order that nobody had in mind."""
+def test_backwards_on_a_secured_cluster_that_only_the_environment_names():
+    """Strict nbval, as a learner with a password on somebody else's cluster, in an order that nobody had in mind."""
+    theirs = kafkalab.own_stack(secure=True)
     environment = {
         **os.environ,
-        "KAFKA_BROKER_URL": lab.client["bootstrap.servers"],
-        "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"],
+        "KAFKA_BROKER_URL": theirs.client["bootstrap.servers"],
+        "KAFKA_SCHEMA_REGISTRY_URL": theirs.registry["url"],
+        "KAFKA_CLIENT_PROPERTIES": str(theirs.stack.client_files / "client.properties"),
+        "KAFKA_SCHEMA_REGISTRY_PROPERTIES": str(theirs.stack.client_files / "schema-registry.properties"),
     }
     command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", "--confcutdir=notebooks"]
-    ran = subprocess.run(
-        [*command, *map(str, reversed(LESSONS))],
-        env=environment,
-        cwd=NOTEBOOKS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        ran = subprocess.run(
+            [*command, *map(str, reversed(LESSONS))],
+            env=environment,
+            cwd=NOTEBOOKS.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        theirs.stack.down(wipe=True)
     assert ran.returncode == 0, ran.stdout[-5000:]
+
+
+@pytest.mark.timeout(1800)
+def test_learner_leaves_only_their_own_names(lab):
+    """The lessons on the shared cluster, in a class: topics, subjects and groups begin with the learner's name."""
+    before = names(lab)
+    shared = [path for path in LESSONS if path.name[:2] in SHARED]
+    command = [sys.executable, "-m", "kafkalab", "run", *(f"notebooks/{path.name}" for path in shared)]
+    with TemporaryDirectory() as build:
+        environment = {**os.environ, "KAFKALAB_LEARNER": "series"}
+        ran = subprocess.run(
+            [*command, "--build", build],
+            env=environment,
+            cwd=NOTEBOOKS.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    left = names(lab) - before
+    assert {name for name in left if not name.startswith("series.")} <= {"kafkalab-made", "kafkalab-checks"}
+    assert {"series.count", "series.count-value", "series.lesson06.log"} <= left
+
+
+def names(lab):
+    """Return the names of all topics, subjects and groups."""
+    admin = AdminClient(lab.client)
+    with SchemaRegistryClient(lab.registry) as registry:
+        subjects = registry.get_subjects()
+    groups = [group.group_id for group in admin.list_consumer_groups().result().valid]
+    topics = [name for name in admin.list_topics(timeout=20).topics if not name.startswith("__")]
+    return {*topics, *subjects, *groups}
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
