@@ -96,7 +96,7 @@ class Checks:
     def messages(self, topic: str, *, look: str) -> list[Message]:
         """Return every message of a topic that a reader of committed ones gets, in the order of the partitions."""
         places = [TopicPartition(topic, part.id, OFFSET_BEGINNING) for part in self.topic(topic, look=look).partitions]
-        own = {"group.id": "kafkalab-checks", "enable.auto.commit": False, "enable.partition.eof": True}
+        own = {"group.id": "kafkalab-checks", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
         own |= {"fetch.wait.max.ms": 10}  # the end of a partition is told only after the broker has waited so long
         found: dict[int, list[Message]] = defaultdict(list)
         ended = set()
