@@ -68,6 +68,17 @@ def status(as_json: bool) -> None:
     sys.exit(stack.state() != "running")
 
 
+@app.command(epilog="Example: KAFKA_BROKER_URL=localhost:9092 kafkalab doctor")
+def doctor() -> None:
+    """Examine the cluster that the environment names, else the stack; the exit status is 0 if nothing is wrong."""
+    from kafkalab.doctor import examine  # noqa: PLC0415 - it brings what reads certificates
+
+    findings = examine()
+    for finding in findings:
+        click.echo(f"{'fine' if finding.ok else 'WRONG':7}{finding.text}")
+    sys.exit(not all(finding.ok for finding in findings))
+
+
 @app.command(epilog="Example: kafkalab down --wipe")
 @click.option("--wipe", is_flag=True, help="Forget topics, messages, offsets and schemas too.")
 def down(wipe: bool) -> None:

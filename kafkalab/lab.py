@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 10
 _ASK_SECONDS = 0.5  # one question of a wait: an interrupt is heard between two
 _REQUEST_SECONDS = 3  # after which a question to a coordinator that is still being made is put again
-_MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
+MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
 _COORDINATOR_COMES = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -270,11 +270,11 @@ class Lab:
                 answers.append(call(consumer))
             except KafkaException as error:
                 if not error.args[0].retriable() and error.args[0].code() not in _COORDINATOR_COMES:
-                    raise LabError(f"group {_MADE_HERE!r} cannot be asked: {error.args[0].str()}") from None
+                    raise LabError(f"group {MADE_HERE!r} cannot be asked: {error.args[0].str()}") from None
             return bool(answers)
 
-        with Consumer({**self.client, "group.id": _MADE_HERE, "log_level": 0}) as consumer:
-            wait_until(answered, f"the coordinator of group {_MADE_HERE!r}")
+        with Consumer({**self.client, "group.id": MADE_HERE, "log_level": 0}) as consumer:
+            wait_until(answered, f"the coordinator of group {MADE_HERE!r}")
         return answers[0]
 
 
@@ -291,19 +291,26 @@ def connect(brokers: int | None = None) -> Lab:
     Raises:
         LabError: A variable is wrong, the cluster does not answer, or the stack cannot be started.
     """
-    settings = ClusterSettings.read()
+    lab = described(ClusterSettings.read(), brokers)
+    if lab.stack:
+        lab.stack.up()
+    lab.check()
+    return lab
+
+
+def described(settings: ClusterSettings, brokers: int | None = None) -> Lab:
+    """Return what `connect` does, without a question to the cluster, which may not run.
+
+    Raises:
+        LabError: A variable is wrong, or the folder of the embedded stack holds another one.
+    """
     if settings.broker_url is None and settings.schema_registry_url is None:
         stack = Stack.shared(brokers)
-        stack.up()
-        lab = _lab(stack.client, stack.registry_client, settings, stack)
-        lab.check()
-        return lab
+        return _lab(stack.client, stack.registry_client, settings, stack)
     if settings.broker_url is None or settings.schema_registry_url is None:
         missing = "KAFKA_BROKER_URL" if settings.broker_url is None else "KAFKA_SCHEMA_REGISTRY_URL"
         raise LabError(f"{missing} is not set, but its twin is: set both for a cluster, none for the embedded stack")
-    lab = _lab({"bootstrap.servers": settings.broker_url}, {"url": settings.schema_registry_url}, settings)
-    lab.check()
-    return lab
+    return _lab({"bootstrap.servers": settings.broker_url}, {"url": settings.schema_registry_url}, settings)
 
 
 def own_stack(brokers: int = 1, *, secure: bool = False) -> Lab:
