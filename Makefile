@@ -11,8 +11,8 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 ifneq ($(wildcard offline/packages),)  # what `make offline` has made, on a machine without a network
-export PIP_NO_INDEX := 1
-export PIP_FIND_LINKS := $(CURDIR)/offline/packages
+$(VENV)/ready: export PIP_NO_INDEX := 1
+$(VENV)/ready: export PIP_FIND_LINKS := $(CURDIR)/offline/packages
 FROM := --from offline/servers
 endif
 

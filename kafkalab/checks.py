@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from confluent_kafka import (
@@ -50,11 +51,12 @@ class Checks:
         """Check an answer against what was just measured; the message does not tell the right one."""
         if given is ...:
             raise CheckError(f"There is no answer yet. Look at {look}.")
-        same_number = isinstance(given, float) and isinstance(right, int | float) and math.isclose(given, right)
-        self.that(
-            same_number or (type(given) is type(right) and given == right),
-            f"the answer {_short(given)}", "what the cluster itself tells", look,
-        )  # fmt: skip
+        kinds = _kind(given), _kind(right)
+        self.that(kinds[0] == kinds[1], f"the answer {_short(given)}, a {kinds[0]}", f"a {kinds[1]}", look)
+        if kinds[1] == "list":
+            given, right = [*given], [*right]
+        same = math.isclose(given, right) if kinds[1] == "number" else given == right
+        self.that(same, f"the answer {_short(given)}", "what the cluster itself tells", look)
 
     def topic(
         self, name: str, *, look: str, partitions: int | None = None, replicas: int | None = None,
@@ -128,11 +130,12 @@ class Checks:
         wanted, there = Counter(map(_plain, expected)), Counter(map(_plain, found))
         if wanted != there:
             surplus, missing = there - wanted, wanted - there
-            odd = f", among them {_cut(next(iter(surplus)))}" if surplus else ""
-            wish = "others" if len(found) == len(expected) else str(len(expected))
-            self.that(not missing and not surplus, f"{len(found)} message(s) in {topic!r}{odd}", wish, look)
+            odd = f", among them {_cut(next(iter(surplus)))}" if surplus else f", but not {_cut(next(iter(missing)))}"
+            wish = "others" if len(found) == len(expected) else f"{len(expected)} message(s)"
+            self.that(None, f"{len(found)} message(s) in {topic!r}{odd}", wish, look)
         if in_order:
-            self.that(list(found) == list(expected), f"the messages of {topic!r} in another order", "theirs", look)
+            found_so = f"the right messages in {topic!r}, but in another order"
+            self.that(list(found) == list(expected), found_so, "the order that the task names", look)
 
     def keys(self, topic: str, expected: Collection[str], *, look: str) -> None:
         """Check that every message has a key, that these are the keys, and that each of them is on one partition."""
@@ -256,7 +259,14 @@ def _level(registry: SchemaRegistryClient, subject: str) -> str:
 
 def _plain(value: object) -> Any:
     """Return a decoded value in a form that can be counted."""
-    return repr(sorted(value.items())) if isinstance(value, Mapping) else repr(value)
+    return repr(dict(sorted(value.items()))) if isinstance(value, Mapping) else repr(value)
+
+
+def _kind(value: object) -> str:
+    """Return what sort of answer this is; numbers of Python and of NumPy are one sort, lists and tuples too."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return "number"
+    return "list" if isinstance(value, list | tuple) else type(value).__name__
 
 
 def _short(value: object) -> str:

@@ -1,21 +1,27 @@
 """A class on one cluster: the outcomes of checks as messages, and the table that a teacher watches."""
 
 from collections import defaultdict
+from contextlib import suppress
 from datetime import UTC, datetime
 
+import httpx2
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer
-from confluent_kafka.serialization import MessageField, SerializationContext
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from kafkalab.checks import Checks
-from kafkalab.lab import Lab
+from kafkalab.errors import LabError
+from kafkalab.lab import ANSWER_SECONDS, Lab
 from kafkalab.producer import AvroProducer
+from kafkalab.programs.print import decode
 from kafkalab.settings import SCHEMAS
 
 TOPIC = "kafkalab-checks"
+SCHEMA = SCHEMAS / "check.avsc"
 NOBODY = "(no name)"  # whose KAFKALAB_LEARNER is not set
+_SHOWN = 60  # characters of a finding in the table
 
 
 def report(lab: Lab, lesson: str, task: int, tasks: int, finding: str) -> None:
@@ -34,7 +40,7 @@ def report(lab: Lab, lesson: str, task: int, tasks: int, finding: str) -> None:
     lab.topic(TOPIC, 1, cleanup_policy="compact")
     learner = lab.learner or NOBODY
     record = {"learner": learner, "lesson": lesson, "task": task, "tasks": tasks}
-    with AvroProducer(lab, TOPIC, SCHEMAS / "check.avsc") as producer:
+    with AvroProducer(lab, TOPIC, SCHEMA) as producer:
         producer.send({**record, "passed": not finding, "finding": finding}, key=f"{learner}/{lesson}/{task}")
 
 
@@ -45,13 +51,39 @@ def table(lab: Lab) -> list[dict]:
 
     Returns:
         `learner`, `lesson`, `passed` and `tasks` (numbers of checks), `last_seen` (of the newest check, ISO 8601),
-        `finding` (of the newest check that failed and has not passed since), `lag` (of all groups of the learner).
+        `finding` (of the newest check that failed and has not passed since), `lag` (of all groups of the learner, in
+        messages; None without a name).
+
+    Raises:
+        LabError: The cluster cannot be asked.
     """
+    try:
+        return _rows(lab)
+    except (KafkaException, SchemaRegistryError, httpx2.HTTPError) as error:
+        raise LabError(f"the cluster of the class could not be asked: {error}") from None
+
+
+def text(rows: list[dict]) -> str:
+    """Return the table for a terminal, times in that of this machine."""
+    import pandas as pd  # noqa: PLC0415 - half a second that only tables need
+
+    if not rows:
+        return "Nobody has run a check or made a topic under a learner's name yet."
+    shown = pd.DataFrame(rows)
+    shown["passed"] = [f"{row['passed']} of {row['tasks']}" if row["lesson"] else "" for row in rows]
+    shown["lag"] = ["" if row["lag"] is None else str(row["lag"]) for row in rows]
+    shown["open"] = [row["finding"] if len(row["finding"]) <= _SHOWN else f"{row['finding'][:_SHOWN]}…" for row in rows]
+    times = pd.to_datetime(shown["last_seen"], utc=True).dt.tz_convert(datetime.now().astimezone().tzinfo)
+    shown["last seen"] = times.dt.strftime("%H:%M:%S").fillna("")
+    return shown[["learner", "lesson", "passed", "last seen", "lag", "open"]].to_string(index=False, justify="left")
+
+
+def _rows(lab: Lab) -> list[dict]:
     newest = _newest(lab)
     rows = {}
     for (learner, lesson), checks in newest.items():
         last = max(checks, key=lambda check: check["at"])
-        open_ = [check["finding"] for check in checks if not check["passed"]]
+        open_ = [f"Task {check['task']}: {check['finding']}" for check in checks if not check["passed"]]
         rows[learner, lesson] = {
             "learner": learner,
             "lesson": lesson,
@@ -63,21 +95,8 @@ def table(lab: Lab) -> list[dict]:
     known = {learner for learner, _ in rows}
     for learner in lab.learners() - known:
         rows[learner, ""] = {"learner": learner, "lesson": "", "passed": 0, "tasks": 0, "last_seen": "", "finding": ""}
-    lags = _lags(lab, {learner for learner, _ in rows})
-    return [{**row, "lag": lags[row["learner"]]} for _, row in sorted(rows.items())]
-
-
-def text(rows: list[dict]) -> str:
-    """Return the table for a terminal, times in that of this machine."""
-    import pandas as pd  # noqa: PLC0415 - half a second that only tables need
-
-    if not rows:
-        return "Nobody has run a check or made a topic under a learner's name yet."
-    shown = pd.DataFrame(rows)
-    shown["passed"] = [f"{row['passed']} of {row['tasks']}" if row["lesson"] else "" for row in rows]
-    times = pd.to_datetime(shown["last_seen"], utc=True).dt.tz_convert(datetime.now().astimezone().tzinfo)
-    shown["last seen"] = times.dt.strftime("%H:%M:%S").fillna("")
-    return shown[["learner", "lesson", "passed", "last seen", "lag"]].to_string(index=False)
+    lags = _lags(lab, {learner for learner, _ in rows} - {NOBODY})
+    return [{**row, "lag": lags.get(row["learner"])} for _, row in sorted(rows.items())]
 
 
 def _newest(lab: Lab) -> dict[tuple[str, str], list[dict]]:
@@ -85,13 +104,14 @@ def _newest(lab: Lab) -> dict[tuple[str, str], list[dict]]:
     lab.topic(TOPIC, 1, cleanup_policy="compact")
     reports: dict[tuple[str, str, int], dict] = {}
     with SchemaRegistryClient(lab.registry) as registry:
-        deserialize = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
-        place = SerializationContext(TOPIC, MessageField.VALUE)
+        by_topic = {"subject.name.strategy": topic_subject_name_strategy}
+        deserialize = AvroDeserializer(registry, SCHEMA.read_text(encoding="utf-8"), conf=by_topic)
         for message in Checks(lab).messages(TOPIC, look="the topic of the class"):
-            check = {**deserialize(message.value(), place), "at": message.timestamp()[1]}
-            task = check["learner"], check["lesson"], check["task"]
-            reports.pop(task, None)
-            reports[task] = check
+            with suppress(ValueError):  # who else writes to the topic does not spoil the table
+                if isinstance(check := decode(message, deserialize), dict):
+                    task = check["learner"], check["lesson"], check["task"]
+                    reports.pop(task, None)
+                    reports[task] = {**check, "at": message.timestamp()[1]}
     newest = defaultdict(list)
     for (learner, lesson, _), check in reports.items():
         newest[learner, lesson].append(check)
@@ -100,15 +120,19 @@ def _newest(lab: Lab) -> dict[tuple[str, str], list[dict]]:
 
 def _lags(lab: Lab, learners: set[str]) -> dict[str, int]:
     """Return the lag of each learner's groups together, asked side by side."""
-    admin = AdminClient(lab.client)  # held by a name until its last answer is there
-    groups = [group.group_id for group in admin.list_consumer_groups().result().valid]
+    admin = AdminClient({**lab.client, "log_level": 0})  # held by a name until its last answer is there
+    groups = [group.group_id for group in admin.list_consumer_groups(request_timeout=ANSWER_SECONDS).result().valid]
     asked = {group: ConsumerGroupTopicPartitions(group) for group in groups if group.split(".")[0] in learners}
-    answers = {group: admin.list_consumer_group_offsets([ask])[group] for group, ask in asked.items()}
+    answers = {
+        group: admin.list_consumer_group_offsets([ask], request_timeout=ANSWER_SECONDS)[group]
+        for group, ask in asked.items()
+    }
     committed = [(g.split(".")[0], place) for g, a in answers.items() for place in a.result().topic_partitions]
     lags = dict.fromkeys(learners, 0)
     if not committed:
         return lags
-    ends = admin.list_offsets({TopicPartition(p.topic, p.partition): OffsetSpec.latest() for _, p in committed})
+    places = {TopicPartition(place.topic, place.partition): OffsetSpec.latest() for _, place in committed}
+    ends = admin.list_offsets(places, request_timeout=ANSWER_SECONDS)
     for learner, place in committed:
         try:
             end = ends[TopicPartition(place.topic, place.partition)].result().offset

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -36,9 +37,14 @@ def app() -> None:
 
 @app.command(epilog="Example: kafkalab fetch --to offline/servers")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Only into this folder, to be moved elsewhere.")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Out of such a folder, without a network.")
+@click.option(
+    "--from", "source", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Out of such a folder, without a network.",
+)  # fmt: skip
 def fetch(target: Path | None, source: Path | None) -> None:
     """Fetch the servers' files and prepare them, once; `up` does it too."""
+    if target and source:
+        raise click.UsageError("either --to or --from")
     if target:
         artifacts.pack(target)
     else:
@@ -179,13 +185,19 @@ def class_(as_json: bool) -> None:
     from kafkalab import classroom  # noqa: PLC0415 - what it needs takes a while to import
 
     lab = connect()
-    while not as_json and sys.stdout.isatty():
+    if as_json or not sys.stdout.isatty():
         rows = classroom.table(lab)
-        click.clear()
-        click.echo(classroom.text(rows))
-        time.sleep(REFRESH_SECONDS)
-    rows = classroom.table(lab)
-    click.echo(json.dumps(rows, indent=2) if as_json else classroom.text(rows))
+        click.echo(json.dumps(rows, indent=2) if as_json else classroom.text(rows))
+        return
+    with suppress(KeyboardInterrupt):
+        while True:
+            try:
+                shown = classroom.text(classroom.table(lab))
+            except LabError as error:  # the next look may find the cluster again
+                shown = str(error)
+            click.clear()
+            click.echo(shown)
+            time.sleep(REFRESH_SECONDS)
 
 
 def _print_status(stack: Stack) -> None:

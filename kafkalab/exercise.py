@@ -63,7 +63,7 @@ class Exercise:
             print(f"Task {number} of {self._tasks}: passed")
             return
         self._report(number, finding)
-        raise CheckError(f"Task {number} of {self._tasks}: {finding}")
+        raise CheckError(f"Task {number} of {self._tasks}: {finding}") from None
 
     def _report(self, number: int, finding: str) -> None:
         """Tell the class; a report that cannot be sent does not spoil the check."""

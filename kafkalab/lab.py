@@ -1,28 +1,28 @@
 """A Lab: the addresses, the client configuration and the handles of one running cluster."""
 
-import platform
-import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import httpx2
-import psutil
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, TopicDescription
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from kafkalab.embedded.registry import rest
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
-from kafkalab.settings import REGISTRY_PREFIX, ClusterSettings
+from kafkalab.settings import REGISTRY_PREFIX, ClusterSettings, seat
 from kafkalab.waiting import wait_until
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ANSWER_SECONDS = 10
+_NUMBERS = ("timeout", "max.", "retries.", "cache.")  # how properties of the registry's client begin that are numbers
 _ASK_SECONDS = 0.5  # one question of a wait: an interrupt is heard between two
 _REQUEST_SECONDS = 3  # after which a question to a coordinator that is still being made is put again
 MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
@@ -57,6 +57,17 @@ class Lab:
     @cached_property
     def _admin(self) -> AdminClient:
         return AdminClient({**self.client, "log_level": 0})  # a broker that a lesson kills is no news on the screen
+
+    def _cluster(self) -> AdminClient:
+        """Return the client for questions that go to the controller, once it has heard which broker that is now."""
+
+        def known() -> bool:
+            with suppress(KafkaException):
+                return self._admin.list_topics(timeout=_ASK_SECONDS).controller_id >= 0
+            return False
+
+        wait_until(known, f"a controller among the brokers at {self.client['bootstrap.servers']}", ANSWER_SECONDS)
+        return self._admin
 
     def name(self, name: str) -> str:
         """Return what a topic, a group or a subject is called here: as it is, or `LEARNER.name` in a class."""
@@ -111,21 +122,14 @@ class Lab:
         if not self._made_here(name, old) and self.stack is None:
             raise LabError(f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name")
         try:
-            self._admin.delete_topics([name])[name].result()
+            self._cluster().delete_topics([name], request_timeout=ANSWER_SECONDS)[name].result()
         except KafkaException as error:
             raise LabError(f"topic {name!r} was not deleted: {error.args[0].str()}") from None
         wait_until(lambda: not self._topic_id(name), f"the deletion of topic {name!r}")
 
     def rest(self) -> httpx2.Client:
         """Return a client for the registry's REST routes: it has the address, the credentials and the authority."""
-        user, _, password = str(self.registry.get("basic.auth.user.info", "")).partition(":")
-        authority = self.registry.get("ssl.ca.location")
-        return httpx2.Client(
-            base_url=self.registry["url"],
-            auth=(user, password) if user else None,
-            verify=ssl.create_default_context(cafile=authority),
-            follow_redirects=True,
-        )
+        return rest(self.registry, timeout=ANSWER_SECONDS)
 
     def learners(self) -> set[str]:
         """Return who has made topics on this cluster under a learner's name."""
@@ -141,7 +145,8 @@ class Lab:
             LabError: The brokers do not tell.
         """
         try:
-            return self._admin.describe_topics(TopicCollection([name]))[name].result()
+            topics = TopicCollection([name])
+            return self._cluster().describe_topics(topics, request_timeout=ANSWER_SECONDS)[name].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
@@ -205,7 +210,7 @@ class Lab:
     def _create(self, topic: NewTopic) -> None:
         def created() -> bool:
             try:
-                self._admin.create_topics([topic])[topic.topic].result()
+                self._cluster().create_topics([topic], request_timeout=ANSWER_SECONDS)[topic.topic].result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise LabError(f"topic {topic.topic!r} was not created: {error.args[0].str()}") from None
@@ -240,17 +245,18 @@ class Lab:
         [note] = self._notes(lambda group: group.committed([TopicPartition(name, 0)], _REQUEST_SECONDS))
         noted_id, _, maker = (note.metadata or "").partition(" ")
         if noted_id == topic_id and maker and maker != self._maker:
-            learner, _, seat = maker.partition(" ")
+            learner = maker.split()[0]
+            who = f"learner {learner!r}" if learner != self.learner else f"another learner of the name {learner!r}"
             raise LabError(
-                f"topic {name!r} is that of learner {learner!r} at {seat}: it was left as it is, set KAFKALAB_LEARNER "
-                "to a name that nobody else has"
+                f"topic {name!r} is that of {who}: it was left as it is, set KAFKALAB_LEARNER to a name that nobody "
+                "else has"
             )
         return noted_id == topic_id
 
     @property
     def _maker(self) -> str:
         """The learner and the seat, which tells two learners of the same name apart."""
-        return f"{self.learner} {psutil.Process().username()}@{platform.node()}" if self.learner else ""
+        return f"{self.learner} {seat()}" if self.learner else ""
 
     def _mark(self, name: str) -> None:
         """Keep who made a topic where the cluster itself has room for a note: the metadata of a committed offset."""
@@ -270,7 +276,9 @@ class Lab:
                 answers.append(call(consumer))
             except KafkaException as error:
                 if not error.args[0].retriable() and error.args[0].code() not in _COORDINATOR_COMES:
-                    raise LabError(f"group {MADE_HERE!r} cannot be asked: {error.args[0].str()}") from None
+                    raise LabError(
+                        f"group {MADE_HERE!r}, where the lab notes what it made, cannot be used: {error.args[0].str()}"
+                    ) from None
             return bool(answers)
 
         with Consumer({**self.client, "group.id": MADE_HERE, "log_level": 0}) as consumer:
@@ -324,17 +332,18 @@ def own_stack(brokers: int = 1, *, secure: bool = False) -> Lab:
         LabError: The stack cannot be started.
     """
     stack = Stack.own(brokers, secure=secure)
-    return Lab(stack.client, stack.registry_client, stack)
+    return Lab(stack.client, {"timeout": ANSWER_SECONDS, **stack.registry_client}, stack)
 
 
 def _lab(
     client: dict[str, str], registry: dict[str, object], settings: ClusterSettings, stack: Stack | None = None
 ) -> Lab:
     """Put what the environment adds beside the addresses; the registry's client wants numbers as numbers."""
-    more, registry_more = {}, {}
+    more, registry_more = {}, {"timeout": ANSWER_SECONDS}
     for key, value in settings.properties().items():
         if key.startswith(REGISTRY_PREFIX):
-            registry_more[key.removeprefix(REGISTRY_PREFIX)] = int(value) if value.isdecimal() else value
+            name = key.removeprefix(REGISTRY_PREFIX)
+            registry_more[name] = int(value) if name.startswith(_NUMBERS) and value.isdecimal() else value
         else:
             more[key] = value
     return Lab({**more, **client}, {**registry_more, **registry}, stack, settings.learner)

@@ -1,25 +1,35 @@
 """Which cluster and which folders: everything that the environment says, checked once."""
 
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, Self
 
 import javaproperties
-from platformdirs import user_cache_path, user_state_path
+from platformdirs import user_cache_path, user_data_path, user_state_path
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kafkalab.errors import LabError
+from kafkalab.waiting import wait_until
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 REGISTRY_PREFIX = "schema.registry."  # of what client.properties says to the registry's client
 
 _HOSTS = r"^[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*$"
-_URL = r"^https?://[^\s,]+$"
+_URL = r"^https?://[^\s,@]+$"
 _NAME = r"^[\w.-]+$"
 _LEARNER = r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$"  # what a topic may be called, without the dot that ends the prefix
 
-Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]  # servers run elsewhere
+
+def _folder(path: Path) -> Path:
+    if "," in str(path):
+        raise ValueError("the servers take a comma for the end of a folder's name")
+    return path.expanduser().absolute()  # servers run elsewhere
+
+
+Folder = Annotated[Path, AfterValidator(_folder)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -42,7 +52,8 @@ class _Checked(BaseSettings):
             for detail in error.errors():
                 name = detail["loc"][0]
                 field = next(field for field in cls.model_fields.values() if field.alias == name)
-                wrong.append(f"{name}={detail['input']!r} should look like {field.examples[0]!r} ({field.description})")
+                given = "…" if "@" in str(detail["input"]) else repr(detail["input"])  # it may hold a password
+                wrong.append(f"{name}={given} should look like {field.examples[0]!r} ({field.description})")
             raise LabError("; ".join(wrong)) from None
 
 
@@ -55,7 +66,8 @@ class ClusterSettings(_Checked):
     )  # fmt: skip
     schema_registry_url: str | None = Field(
         None, alias="KAFKA_SCHEMA_REGISTRY_URL", pattern=_URL, examples=["http://localhost:8081"],
-        description="the base address of the schema registry",
+        description="the base address of the schema registry, without a password: that belongs into "
+        "KAFKA_SCHEMA_REGISTRY_PROPERTIES",
     )  # fmt: skip
     client_properties: Path | None = Field(
         None, alias="KAFKA_CLIENT_PROPERTIES", examples=["client.properties"],
@@ -121,12 +133,12 @@ class StackSettings(_Checked):
     home: Folder = Field(
         default_factory=lambda: user_state_path("kafkalab", appauthor=False), alias="KAFKALAB_HOME",
         examples=["kafkalab-home"],
-        description="the folder for data, logs and process records",
+        description="the folder for data, logs and process records, no comma in it",
     )  # fmt: skip
     cache: Folder = Field(
         default_factory=lambda: user_cache_path("kafkalab", appauthor=False), alias="KAFKALAB_CACHE",
         examples=["kafkalab-cache"],
-        description="the folder for downloads, shared by all stacks",
+        description="the folder for downloads, shared by all stacks, no comma in it",
     )  # fmt: skip
     zookeeper_port: Port = Field(2181, alias="KAFKALAB_ZOOKEEPER_PORT", examples=[2181], description="ZooKeeper's port")
     broker_port: Port = Field(
@@ -135,3 +147,20 @@ class StackSettings(_Checked):
     registry_port: Port = Field(
         8081, alias="KAFKALAB_REGISTRY_PORT", examples=[8081], description="the schema registry's port"
     )
+
+
+def seat() -> str:
+    """Return the random id of this account, made once: it tells two learners of the same name apart.
+
+    Raises:
+        LabError: It cannot be kept.
+    """
+    path = user_data_path("kafkalab", appauthor=False) / "seat"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), path.open("x", encoding="ascii") as file:
+            file.write(token_hex(8))
+        wait_until(path.read_text, f"another program to fill {path}", 5)
+        return path.read_text(encoding="ascii")
+    except OSError as error:
+        raise LabError(f"cannot write to {path.parent} ({error.strerror}), where this account's id belongs") from None

@@ -34,12 +34,12 @@ class Tap:
     @property
     def sent(self) -> bytes:
         """What clients sent to the server, one connection after the other."""
-        return b"".join(bytes(sent) for sent, _ in self._server.kept)
+        return b"".join(bytes(sent) for sent, _ in self._server.kept.values())
 
     @property
     def received(self) -> bytes:
         """What clients received from the server, one connection after the other."""
-        return b"".join(bytes(received) for _, received in self._server.kept)
+        return b"".join(bytes(received) for _, received in self._server.kept.values())
 
     def close(self) -> None:
         """Take no more connections and end those that there are; what was kept stays."""
@@ -62,8 +62,7 @@ class _Relay(BaseRequestHandler):
         with suppress(OSError), socket.create_connection(self.server.target, timeout=_SECONDS) as server:
             server.settimeout(None)
             self.server.open += [self.request, server]
-            sent, received = bytearray(), bytearray()
-            self.server.kept.append((sent, received))
+            sent, received = self.server.kept[self.request]
             back = Thread(target=_hand_on, args=(server, self.request, received), daemon=True)
             back.start()
             _hand_on(self.request, server, sent)
@@ -76,8 +75,12 @@ class _Server(ThreadingTCPServer):
     def __init__(self, target: tuple[str, int]) -> None:
         super().__init__((HOST, 0), _Relay)
         self.target = target
-        self.kept: list[tuple[bytearray, bytearray]] = []
+        self.kept: dict[socket.socket, tuple[bytearray, bytearray]] = {}
         self.open: list[socket.socket] = []
+
+    def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+        self.kept[request] = bytearray(), bytearray()  # here, where connections come one after the other
+        super().process_request(request, client_address)
 
     def server_close(self) -> None:
         for connection in self.open:

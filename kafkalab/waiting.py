@@ -13,6 +13,8 @@ from kafkalab.errors import LabError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+_AGAIN_SECONDS = 3
+
 
 def wait_until(question: Callable[[], object], what: str, seconds: float = 30, every: float = 0.05) -> None:
     """Ask `question` until its answer is true.
@@ -36,24 +38,29 @@ def wait_until(question: Callable[[], object], what: str, seconds: float = 30, e
 @cache
 def bound_cells(shell: "InteractiveShell", seconds: float) -> None:
     """End each cell of a notebook that runs longer, as the stop button does, and say so below it."""
-    timers: list[threading.Timer] = []
+    running: list[threading.Event] = []  # the one of the cell that runs; it is set when the cell is over
     ended = threading.Event()
 
-    def end_it() -> None:
-        ended.set()
-        _interrupt_main()
+    def watch(over: threading.Event) -> None:
+        patience = seconds
+        while not over.wait(patience):
+            ended.set()
+            _interrupt_main()
+            patience = _AGAIN_SECONDS  # a bare `except` may have taken the interrupt
 
     def begin(_info: object) -> None:
         ended.clear()
-        timers.append(threading.Timer(seconds, end_it))
-        timers[-1].daemon = True
-        timers[-1].start()
+        running.append(threading.Event())
+        threading.Thread(target=watch, args=running[-1:], daemon=True).start()
 
     def finish(_result: object) -> None:
-        while timers:
-            timers.pop().cancel()
+        while running:
+            running.pop().set()
         if ended.is_set():
-            print(f"The lab ended this cell after {seconds:g} s. Give its loop an end: a count, and a time.")
+            print(
+                f"The lab ended this cell after {seconds:g} s. If it has a loop, give it an end (a count, a time); "
+                "if not, run it again."
+            )
 
     shell.events.register("pre_run_cell", begin)
     shell.events.register("post_run_cell", finish)

@@ -34,7 +34,8 @@ def learn(lab: kafkalab.Lab, learner: str, build: Path) -> list[str]:
     command = [sys.executable, "-m", "kafkalab", "run", "--build", str(build), *PARTS]
     ended = run(command, env=environment, stdout=PIPE, stderr=STDOUT, text=True, timeout=SECONDS, check=False)
     if ended.returncode:
-        return [f"{learner}: {ended.stdout[-500:]}"]
+        told = [line for line in ended.stdout.splitlines() if " failed in " in line]
+        return [f"{learner}: {'; '.join(told) or ended.stdout[-500:]}"]
     return [
         f"{learner}: {part} printed {theirs!r}, not {ours!r}"
         for part in PARTS

@@ -5,12 +5,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 
-def produce(bootstrap_servers, topic, values):
+def produce(bootstrap_servers, topic, values, key=None):
     """Send the values and return how many of them were acknowledged."""
     acknowledged = []
     producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all"})
     for value in values:
-        producer.produce(topic, value, on_delivery=lambda error, message: error or acknowledged.append(message))
+        producer.produce(topic, value, key, on_delivery=lambda error, message: error or acknowledged.append(message))
     producer.flush(30)
     return len(acknowledged)
 

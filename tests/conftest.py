@@ -21,6 +21,7 @@ def pytest_configure(config):
     ports = free_ports(3)
     config.kafkalab_home = tempfile.mkdtemp(prefix="kafkalab-tests-")
     os.environ["KAFKALAB_HOME"] = config.kafkalab_home
+    os.environ["XDG_DATA_HOME"] = f"{config.kafkalab_home}/share"  # where an account's id is, on Linux
     config.kafkalab_guard = processes.guard(Path(config.kafkalab_home))  # ends the stack if a time-out ends pytest
     for name, port in zip(("ZOOKEEPER", "BROKER", "REGISTRY"), ports, strict=True):
         os.environ[f"KAFKALAB_{name}_PORT"] = str(port)

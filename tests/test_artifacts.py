@@ -46,14 +46,27 @@ def test_removed_file_is_fetched_again(copied_cache, capfd):
     artifacts.fetch()
     assert jar.read_bytes() == whole
     assert "Fetching Kafka" in capfd.readouterr().err
-    assert not (copied_cache / "partial").exists()
+    assert not (copied_cache / "jars" / "partial").exists()
+
+
+def test_packing_touches_no_folder_beside_it(copied_cache, tmp_path):
+    moved = tmp_path / "offline"
+    shutil.copytree(copied_cache / "jars", moved / "servers")
+    (moved / "servers" / "slf4j-api-1.7.36.jar").unlink()
+    shutil.copy(copied_cache / "jars" / "slf4j-api-1.7.36.jar", moved)
+    mine = moved / "partial" / "mine"
+    mine.parent.mkdir()
+    mine.touch()
+    artifacts.pack(moved / "servers")
+    assert (moved / "servers" / "slf4j-api-1.7.36.jar").exists()
+    assert mine.exists()
 
 
 def test_no_network_says_what_to_do_and_leaves_nothing_half(monkeypatch, tmp_path, no_network):
     monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path))
     with pytest.raises(kafkalab.LabError, match=r"could not be fetched \(ProxyError\): connect this machine.*fetch"):
         artifacts.fetch()
-    assert [path.name for path in tmp_path.rglob("*") if path.name != ".lock"] == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
 
 
 def test_cache_that_cannot_be_written(monkeypatch, tmp_path):

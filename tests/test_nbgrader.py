@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 
 import nbformat
 import pytest
@@ -15,9 +16,10 @@ POINTS = {"check-1": 1, "check-2": 2, "check-3": 2, "check-4": 2, "check-5": 3}
 
 def nbgrader(course, *arguments):
     """Run nbgrader itself in a course's folder and return what it logged."""
+    programs = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])  # nbgrader calls alembic by name
     ran = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments],
-        cwd=course, env={**os.environ, "PYTHONWARNINGS": "ignore"}, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "nbgrader", *arguments], cwd=course,
+        env={**os.environ, "PATH": programs, "PYTHONWARNINGS": "ignore"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran.stderr

@@ -27,7 +27,7 @@ from confluent_kafka.admin import (
 import kafkalab
 from kafkalab.checks import Checks
 from kafkalab.embedded import artifacts
-from kafkalab.embedded.stack import Stack, free_ports
+from kafkalab.embedded.stack import Options, Stack, free_ports
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.print import print_messages
 
@@ -207,7 +207,8 @@ def test_secrets_appear_nowhere(secured, capfd):
 
 def test_up_secure_keeps_its_users_and_cannot_be_had_twice(monkeypatch, tmp_path):
     ports = free_ports(3)
-    monkeypatch.setenv("KAFKALAB_HOME", str(tmp_path / "home"))
+    home = tmp_path / "my home"
+    monkeypatch.setenv("KAFKALAB_HOME", str(home))
     for name, port in zip(("ZOOKEEPER", "BROKER", "REGISTRY"), ports, strict=True):
         monkeypatch.setenv(f"KAFKALAB_{name}_PORT", str(port))
     command = [sys.executable, "-m", "kafkalab"]
@@ -218,7 +219,7 @@ def test_up_secure_keeps_its_users_and_cannot_be_had_twice(monkeypatch, tmp_path
         assert "runs with 1 broker" in ran.stderr
         subprocess.run([*command, "down"], check=True)
         ran = subprocess.run([*command, "up", "--secure"], capture_output=True, text=True, check=True)
-        assert f"client_files:{' ' * 8}{tmp_path / 'home' / 'security'}" in ran.stdout
+        assert f"client_files:{' ' * 8}{home / 'security'}" in ran.stdout
         first = Stack.shared().client
         subprocess.run([*command, "down"], check=True)
         subprocess.run([*command, "up"], check=True, capture_output=True)
@@ -228,4 +229,20 @@ def test_up_secure_keeps_its_users_and_cannot_be_had_twice(monkeypatch, tmp_path
         assert held(lab) == []
     finally:
         subprocess.run([*command, "down", "--wipe"], check=True)
-    assert not (tmp_path / "home").exists()
+    assert not home.exists()
+
+
+def test_stack_that_was_wiped_begins_with_other_secrets(tmp_path):
+    ports = free_ports(3)
+    stack = Stack(tmp_path / "stack", Options(ports[0], (ports[2],), ports[1], secure=True))
+    with pytest.raises(kafkalab.LabError, match=r"passwords\.json cannot be read .*`kafkalab down --wipe`"):
+        _ = stack.client
+    try:
+        stack.up()
+        first = stack.client["sasl.password"]
+        stack.down(wipe=True)
+        stack.up()
+        assert stack.client["sasl.password"] != first
+        kafkalab.Lab(stack.client, stack.registry_client, stack).check()
+    finally:
+        stack.down(wipe=True)

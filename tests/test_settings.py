@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import kafkalab
+from kafkalab.lab import described
 from kafkalab.settings import StackSettings
 
 
@@ -64,6 +65,27 @@ def test_missing_client_properties_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("KAFKA_CLIENT_PROPERTIES", str(tmp_path / "none.properties"))
     with pytest.raises(kafkalab.LabError, match=r"KAFKA_CLIENT_PROPERTIES=.*none\.properties.*key=value"):
         kafkalab.ClusterSettings.read().properties()
+
+
+def test_password_in_the_registrys_address_is_refused_and_not_shown(monkeypatch):
+    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", "https://ann:hunter2@registry:8081")
+    with pytest.raises(kafkalab.LabError, match=r"KAFKA_SCHEMA_REGISTRY_URL=… .* without a password") as error:
+        kafkalab.ClusterSettings.read()
+    assert "hunter2" not in str(error.value)
+
+
+def test_folder_whose_name_the_servers_would_cut_is_refused(monkeypatch):
+    monkeypatch.setenv("KAFKALAB_HOME", "here,there")
+    with pytest.raises(kafkalab.LabError, match=r"KAFKALAB_HOME=.* no comma in it"):
+        StackSettings.read()
+
+
+def test_numbers_of_the_registrys_client_are_numbers_and_secrets_are_not(monkeypatch, tmp_path, lab):
+    file = tmp_path / "registry.properties"
+    file.write_text("max.retries=5\nssl.key.password=0123\n", encoding="utf-8")
+    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_PROPERTIES", str(file))
+    registry = described(kafkalab.ClusterSettings.read()).registry
+    assert registry == {**lab.registry, "max.retries": 5, "ssl.key.password": "0123"}
 
 
 def test_half_a_cluster_is_refused(monkeypatch):

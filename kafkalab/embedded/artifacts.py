@@ -33,7 +33,7 @@ def fetch(source: Path | None = None) -> None:
         LabError: A file cannot be fetched, does not have the checksum of the lock, or cannot be written.
     """
     cache, lock = StackSettings.read().cache, _lock()
-    with _locked(cache):
+    with _locked(cache, "KAFKALAB_CACHE"):
         wanted = lock["kafka"] if registry_jar().exists() else {**lock["kafka"], **lock["registry"]}
         _bring(wanted, cache / "jars", source)
         if not registry_jar().exists():
@@ -49,7 +49,7 @@ def pack(folder: Path) -> None:
         LabError: As `fetch`.
     """
     lock = _lock()
-    with _locked(folder):
+    with _locked(folder, "--to"):
         _bring({**lock["kafka"], **lock["registry"]}, folder, None)
 
 
@@ -103,7 +103,7 @@ def _bring(wanted: dict[str, dict], jars: Path, source: Path | None) -> None:
 
 
 def _fetch_one(coordinate: str, file: dict, jars: Path, bar: tqdm) -> None:
-    """Download beside the folder's files and move only what has the right checksum to its place."""
+    """Download into a folder of its own and move only what has the right checksum to its place."""
     import requests  # noqa: PLC0415 - needed once in the life of a cache, and slow to import
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 
@@ -112,7 +112,7 @@ def _fetch_one(coordinate: str, file: dict, jars: Path, bar: tqdm) -> None:
         bar.set_postfix_str(name, refresh=False)
         yield bar.update
 
-    partial = jars.with_name("partial")
+    partial = jars / "partial"
     shutil.rmtree(partial, ignore_errors=True)
     group, artifact, release, classifier, packaging = coordinate.split(":")
     maven = MavenContext(PythonResolver(progress_callback=progress), repo_cache=partial, timeout=30)
@@ -163,24 +163,24 @@ def _unpack_registry(cache: Path) -> None:
 
 
 @contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    """Let one process at a time change the cache folder."""
+def _locked(folder: Path, named: str) -> Iterator[None]:
+    """Let one process at a time fill a folder; `named` says where its name comes from."""
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / ".lock", timeout=FETCH_SECONDS):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=FETCH_SECONDS):
             yield
     except Timeout:
-        raise LabError(f"waited {FETCH_SECONDS} s for another process that fetches into {cache}, in vain") from None
+        raise LabError(f"waited {FETCH_SECONDS} s for another process that fetches into {folder}, in vain") from None
     except OSError as error:
-        raise cannot_write(cache, "KAFKALAB_CACHE", error) from None
+        raise cannot_write(folder, named, error) from None
 
 
-def cannot_write(folder: Path, variable: str, error: OSError) -> Exception:
+def cannot_write(folder: Path, named: str, error: OSError) -> Exception:
     """Return the error for a full disk or a protected folder, and any other error as it is."""
     names = ("ENOSPC", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EDQUOT")  # the last is not known on Windows
     if error.errno not in {getattr(errno, name, None) for name in names}:
         return error
-    return LabError(f"cannot write to {folder} ({error.strerror}): free some space, or name another in {variable}")
+    return LabError(f"cannot write to {folder} ({error.strerror}): free some space, or name another in {named}")
 
 
 def _renew_lock() -> None:

@@ -37,6 +37,7 @@ def broker(
         "transaction.state.log.num.partitions": 8,
         "controlled.shutdown.retry.backoff.ms": 500,  # brokers that stop side by side wait for each other no longer
         "auto.leader.rebalance.enable": "false",  # leaders move when a lesson moves them, not every five minutes
+        "offsets.retention.minutes": 60 * 24 * 365,  # a group without members keeps its offsets over the holidays
         "group.initial.rebalance.delay.ms": 0,  # a lesson does not wait for members that will not come
         "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,  # bytes; the usual 128 MB are a quarter of the heap here
         **(security.broker() if security else {}),

@@ -1,6 +1,7 @@
 """Apicurio Registry behind the Confluent Schema Registry's API."""
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
@@ -17,7 +18,7 @@ def registry(folder: Path, port: int, security: Security | None = None) -> Serve
     database = folder / "data" / "registry" / "registry"
     properties = {
         "quarkus.http.host": HOST,
-        **({"quarkus.config.locations": security.registry(port)} if security else {"quarkus.http.port": port}),
+        **({"quarkus.config.locations": security.registry(port).as_uri()} if security else {"quarkus.http.port": port}),
         "quarkus.management.host": HOST,
         "quarkus.management.port": 0,  # any that is free
         "quarkus.banner.enabled": "false",
@@ -32,7 +33,7 @@ def registry(folder: Path, port: int, security: Security | None = None) -> Serve
     return Server(
         name="registry", port=port, folder=folder, heap=256, kind="registry",
         arguments=[*(f"-D{key}={value}" for key, value in properties.items()), "-jar", str(artifacts.registry_jar())],
-        serves=lambda: _answers(f"{address(port, security)}/subjects", security),
+        serves=lambda: _answers(address(port, security), security),
     )  # fmt: skip
 
 
@@ -42,11 +43,20 @@ def address(port: int, security: Security | None) -> str:
 
 
 def _answers(url: str, security: Security | None) -> bool:
-    known = {}
-    if security:
-        user, _, password = security.registry_client()["basic.auth.user.info"].partition(":")
-        known = {"auth": (user, password), "verify": ssl.create_default_context(cafile=security.authority)}
     try:
-        return httpx2.get(url, timeout=2, trust_env=False, **known).status_code == 200
+        with rest({"url": url, **(security.registry_client() if security else {})}, timeout=2, trust_env=False) as web:
+            return web.get("/subjects").status_code == 200
     except httpx2.TransportError:
         return False
+
+
+def rest(client: Mapping[str, object], **options: object) -> httpx2.Client:
+    """Return an HTTP client out of what `SchemaRegistryClient` takes: address, credentials, authority."""
+    user, _, password = str(client.get("basic.auth.user.info", "")).partition(":")
+    return httpx2.Client(
+        base_url=client["url"],
+        auth=(user, password) if user else None,
+        verify=ssl.create_default_context(cafile=client.get("ssl.ca.location")),
+        follow_redirects=True,
+        **options,
+    )

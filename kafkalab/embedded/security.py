@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -17,7 +18,8 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from kafkalab.embedded.server import HOST, write_properties
+from kafkalab.embedded.server import HOST, write_private, write_properties
+from kafkalab.errors import LabError
 
 BROKER = "broker"  # who the brokers are to each other
 ADMIN = "admin"  # who makes users and gives permissions, a super user
@@ -36,7 +38,7 @@ _LEARNER_MAY = {
 
 
 class Security:
-    """The files of a secured stack, which only its owner can read; made when they are missing.
+    """The files of a secured stack, which only its owner can read.
 
     Attributes:
         authority: The certificate that clients trust.
@@ -46,19 +48,32 @@ class Security:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.authority, self.identity = folder / "authority.pem", folder / "server.pem"
-        passwords = folder / "passwords.json"
-        if not passwords.exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._kept = folder / "passwords.json"
+
+    def make(self) -> None:
+        """Make certificates and passwords, unless they are there."""
+        if not self._kept.exists():  # it comes last, so with it there are all
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_certificates()
-            _write(passwords, json.dumps({user: secrets.token_urlsafe(24) for user in (BROKER, ADMIN, LEARNER)}))
-        self._passwords: dict[str, str] = json.loads(passwords.read_text(encoding="utf-8"))
+            passwords = {user: secrets.token_urlsafe(24) for user in (BROKER, ADMIN, LEARNER)}
+            write_private(self._kept, json.dumps(passwords))
+
+    @property
+    def _passwords(self) -> dict[str, str]:
+        try:
+            return json.loads(self._kept.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise LabError(
+                f"{self._kept} cannot be read ({type(error).__name__}), and only who started the stack may: take its "
+                "account, or forget the stack with `kafkalab down --wipe`"
+            ) from None
 
     def client(self, bootstrap_servers: str, user: str = LEARNER) -> dict[str, str]:
         """Return what a client of a user takes, in librdkafka's names."""
         return {
             "bootstrap.servers": bootstrap_servers,
             "security.protocol": "SASL_SSL",
-            "ssl.ca.location": str(self.authority),
+            "ssl.ca.location": self.authority.as_posix(),
             "sasl.mechanism": "PLAIN" if user == BROKER else "SCRAM-SHA-512",
             "sasl.username": user,
             "sasl.password": self._passwords[user],
@@ -68,7 +83,7 @@ class Security:
         """Return what `SchemaRegistryClient` takes beside the address."""
         return {
             "basic.auth.user.info": f"{LEARNER}:{self._passwords[LEARNER]}",
-            "ssl.ca.location": str(self.authority),
+            "ssl.ca.location": self.authority.as_posix(),
         }
 
     def broker(self) -> dict[str, object]:
@@ -106,7 +121,11 @@ class Security:
         })  # fmt: skip
 
     def grant(self, bootstrap_servers: str) -> None:
-        """Make the users and give the learner what the lessons need; once more changes nothing."""
+        """Make the users and give the learner what the lessons need; once more changes nothing.
+
+        Raises:
+            LabError: The brokers refuse it, or do not answer in time.
+        """
         admin = AdminClient({**self.client(bootstrap_servers, BROKER), "log_level": 0})
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
         users = [UserScramCredentialUpsertion(user, scram, self._passwords[user].encode()) for user in (ADMIN, LEARNER)]
@@ -118,8 +137,11 @@ class Security:
             for operation in operations
         ]
         answers = {**admin.alter_user_scram_credentials(users), **admin.create_acls(acls)}
-        for answer in answers.values():
-            answer.result(_SECONDS)
+        try:
+            for answer in answers.values():
+                answer.result(_SECONDS)
+        except (KafkaException, TimeoutError) as error:
+            raise LabError(f"users and permissions of the stack were not made: {error!r}") from None
 
     def write_clients(self, bootstrap_servers: str) -> None:
         """Write the files for clients: librdkafka's names, the registry client's, and Java's."""
@@ -127,11 +149,11 @@ class Security:
             _write_clients_file(self._folder / f"{name}.properties", self.client(bootstrap_servers, user))
         _write_clients_file(self._folder / "schema-registry.properties", self.registry_client())
         login = f'username="{LEARNER}" password="{self._passwords[LEARNER]}"'
-        _write_clients_file(self._folder / "java.properties", {
+        write_properties(self._folder / "java.properties", {
             "bootstrap.servers": bootstrap_servers,
             "security.protocol": "SASL_SSL",
             "ssl.truststore.type": "PEM",
-            "ssl.truststore.location": str(self.authority),
+            "ssl.truststore.location": self.authority,
             "sasl.mechanism": "SCRAM-SHA-512",
             "sasl.jaas.config": f"org.apache.kafka.common.security.scram.ScramLoginModule required {login};",
         })  # fmt: skip
@@ -147,17 +169,10 @@ class Security:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         chain = b"".join(part.bytes() for part in server.cert_chain_pems)
-        _write(self.identity, (pkcs8 + chain).decode())
-        _write(self.authority, authority.cert_pem.bytes().decode())
+        write_private(self.identity, (pkcs8 + chain).decode())
+        write_private(self.authority, authority.cert_pem.bytes().decode())
 
 
 def _write_clients_file(path: Path, properties: Mapping[str, str]) -> None:
     """Write lines key=value as they are: librdkafka's tools know no escapes."""
-    _write(path, "".join(f"{key}={value}\n" for key, value in properties.items()))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that only its owner can read."""
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
+    write_private(path, "".join(f"{key}={value}\n" for key, value in properties.items()))

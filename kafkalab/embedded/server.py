@@ -1,6 +1,6 @@
 """What one server of the stack is: a name, a port, a command, a log and the question that tells that it serves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,11 +51,17 @@ def mark(folder: Path, name: str) -> str:
     return f"-Dkafkalab.server={folder / name}"
 
 
-def write_properties(path: Path, properties: dict[str, object]) -> Path:
-    """Write a server's configuration in Java's properties form, for its owner alone, and return its path."""
+def write_properties(path: Path, properties: Mapping[str, object]) -> Path:
+    """Write a private file in Java's properties form and return its path."""
+    text = javaproperties.dumps({key: str(value) for key, value in properties.items()}, timestamp=False)
+    return write_private(path, text)
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a file that only its owner can read, whole or not at all, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    with path.open("w", encoding="ascii") as file:
-        javaproperties.dump({key: str(value) for key, value in properties.items()}, file, timestamp=False)
-    return path
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text, encoding="utf-8")
+    return new.replace(path)

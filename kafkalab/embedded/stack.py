@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,7 +158,7 @@ class Stack:
         """The folder of client.properties, schema-registry.properties, java.properties; None without security."""
         return self.folder / "security" if self.options.secure else None
 
-    @cached_property
+    @property
     def _security(self) -> Security | None:
         return Security(self.folder / "security") if self.options.secure else None
 
@@ -196,6 +195,8 @@ class Stack:
             if not there and any((self.folder / name).exists() for name in _SUBFOLDERS):
                 raise LabError(f"{self.folder} is not a stack's folder: name another one in KAFKALAB_HOME")
             self.options.write(self.folder)
+            if self._security:
+                self._security.make()
             servers = self._servers()
             if self.state() == "stopped":
                 shutil.rmtree(self.folder / "logs", ignore_errors=True)
