@@ -115,7 +115,7 @@ def test_own_stack_ends_with_its_python_even_when_that_is_killed():
         assert len(servers) == 3
         process.kill()
     kafkalab.wait_until(lambda: not folder.exists(), "the guard to forget the stack")
-    assert not any(server.is_running() for server in servers)
+    kafkalab.wait_until(lambda: not any(server.is_running() for server in servers), "the end of the servers")
 
 
 def test_process_of_somebody_else_is_never_signalled(new_stack):
@@ -272,3 +272,15 @@ def test_only_an_orderly_end_removes_the_record(new_stack):
     stack.stop("registry")
     stack.kill("broker-0")
     assert sorted(path.stem for path in (stack.folder / "run").iterdir()) == ["broker-0", "zookeeper"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no orderly end of another process")
+def test_another_python_ends_it_in_an_orderly_way(new_stack):
+    """The servers are children of this Python, which takes no leave of them meanwhile."""
+    stack = new_stack()
+    stack.up()
+    code = "from pathlib import Path; from kafkalab.embedded.stack import Stack; "
+    code += f"Stack.at(Path({str(stack.folder)!r})).down()"
+    with python(code) as ending:
+        assert ending.wait() == 0
+    assert list((stack.folder / "run").iterdir()) == []

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -41,9 +42,25 @@ def running(record: Path, mark: str) -> psutil.Process | None:
         process = psutil.Process(int(record.read_text(encoding="ascii")))
         # a child's arguments are known; the system shows none for a moment after the start, on a busy machine
         child = next((child for child in _children if child.pid == process.pid and child.returncode is None), None)
-        if mark in (child.args if child else process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+        if mark in (child.args if child else process.cmdline()) and _lives(process):
             return process
     return None
+
+
+def still_running(ending: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until processes have ended, and return those that have not after so many seconds."""
+    end = time.monotonic() + seconds
+    while (ending := [process for process in ending if _lives(process)]) and time.monotonic() < end:
+        time.sleep(0.02)
+        reap()
+    return ending
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Return whether a process runs; a zombie that another Python has not reaped yet does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def reap() -> None:

@@ -374,10 +374,10 @@ class Stack:
         for process in ending.values():
             with suppress(psutil.NoSuchProcess):
                 process.kill() if at_once else process.terminate()
-        _, slow = psutil.wait_procs(ending.values(), timeout=STOP_SECONDS)
+        slow = processes.still_running(list(ending.values()), STOP_SECONDS)
         for process in slow:
             process.kill()
-        psutil.wait_procs(slow, timeout=STOP_SECONDS)
+        processes.still_running(slow, STOP_SECONDS)
         processes.reap()
         if sys.platform == "win32":  # which knows no orderly end of another process
             return
