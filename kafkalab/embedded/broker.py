@@ -50,12 +50,16 @@ def broker(
 
 
 def brokers_known_at(port: int, security: Security | None = None) -> set[int]:
-    """Return the ids of the brokers that the broker on this port of loopback knows, none while it does not answer."""
+    """Return the ids of the brokers that the broker on this port of loopback knows.
+
+    None while it does not answer, or knows no controller: who asks it for a topic then would wait in vain.
+    """
     try:
         socket.create_connection((HOST, port), timeout=0.5).close()
         address = f"{HOST}:{port}"
         client = security.client(address, BROKER) if security else {"bootstrap.servers": address}
         admin = AdminClient({**client, "log_level": 0})
-        return set(admin.list_topics(timeout=2 if security else 0.5).brokers)  # TLS and SASL take some round trips
+        known = admin.list_topics(timeout=2 if security else 0.5)  # TLS and SASL take some round trips
+        return set(known.brokers) if known.controller_id in known.brokers else set()
     except (OSError, KafkaException):
         return set()
