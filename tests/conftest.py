@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_field
 
 def pytest_configure(config):
     """Give every test, and every kernel that nbval starts, the same shared stack."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a background job ignores, its programs ignore too
     for name in KAFKA_VARIABLES:
         os.environ.pop(name, None)
     ports = free_ports(3)

@@ -139,19 +139,20 @@ def test_table_goes_on_when_the_cluster_comes_back_and_ends_quietly():
             shown.extend(os.read(here, 65536))
         return what in shown
 
+    watch = subprocess.Popen(command, env={**os.environ, **named}, stdout=there, stderr=there)
     try:
-        with subprocess.Popen(command, env={**os.environ, **named}, stdout=there, stderr=there) as watch:
-            kafkalab.wait_until(lambda: shows(b"eve"), "the table")
-            own.stack.kill("broker-0")
-            kafkalab.wait_until(lambda: shows(b"in vain"), "word of the outage", 60)
-            shown.clear()
-            own.stack.start("broker-0")
-            kafkalab.wait_until(lambda: shows(b"eve"), "the table again", 60)
-            shown.clear()
-            watch.send_signal(signal.SIGINT)
-            assert watch.wait(30) == 0
-            assert b"Traceback" not in shown
+        kafkalab.wait_until(lambda: shows(b"eve"), "the table", 60)
+        own.stack.kill("broker-0")
+        kafkalab.wait_until(lambda: shows(b"in vain"), "word of the outage", 60)
+        shown.clear()
+        own.stack.start("broker-0")
+        kafkalab.wait_until(lambda: shows(b"eve"), "the table again", 60)
+        shown.clear()
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(30) == 0
+        assert b"Traceback" not in shown
     finally:
+        watch.kill()
         own.stack.down(wipe=True)
         os.close(here)
         os.close(there)
