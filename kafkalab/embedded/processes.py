@@ -57,9 +57,12 @@ def still_running(ending: list[psutil.Process], seconds: float) -> list[psutil.P
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Return whether a process runs; a zombie that another Python has not reaped yet does not."""
+    """Return whether a process runs; a zombie that another Python has not reaped yet does not.
+
+    While other threads of it end, its first one may be a zombie already, and its port is still taken.
+    """
     with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     return False
 
 
