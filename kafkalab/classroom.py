@@ -119,7 +119,11 @@ def _newest(lab: Lab) -> dict[tuple[str, str], list[dict]]:
 
 
 def _lags(lab: Lab, learners: set[str]) -> dict[str, int]:
-    """Return the lag of each learner's groups together, asked side by side."""
+    """Return the lag of each learner's groups together, asked side by side.
+
+    A consumer for each group would take too long for a room, so the admin client asks, which may crash while a broker
+    starts (librdkafka issue 5040): then the teacher starts the table again.
+    """
     admin = AdminClient({**lab.client, "log_level": 0})  # held by a name until its last answer is there
     groups = [group.group_id for group in admin.list_consumer_groups(request_timeout=ANSWER_SECONDS).result().valid]
     asked = {group: ConsumerGroupTopicPartitions(group) for group in groups if group.split(".")[0] in learners}

@@ -14,6 +14,7 @@ from kafkalab.lab import Lab
 from kafkalab.waiting import bound_cells
 
 CELL_SECONDS = 120
+_REPORTED = 1000  # characters of a finding: an error of the learner's code may hold more than a message can
 
 
 class Exercise:
@@ -68,6 +69,6 @@ class Exercise:
     def _report(self, number: int, finding: str) -> None:
         """Tell the class; a report that cannot be sent does not spoil the check."""
         try:
-            classroom.report(self._lab, self._lesson, number, self._tasks, finding)
+            classroom.report(self._lab, self._lesson, number, self._tasks, finding[:_REPORTED])
         except LabError as error:
             print(f"(not reported to the class: {error})")

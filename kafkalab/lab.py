@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 10
 _NUMBERS = ("timeout", "max.", "retries.", "cache.")  # how properties of the registry's client begin that are numbers
 _ASK_SECONDS = 0.5  # one question of a wait: an interrupt is heard between two
+_EMBEDDED = "`kafkalab status` tells what runs; behind a proxy set NO_PROXY=127.0.0.1,localhost"
 _REQUEST_SECONDS = 3  # after which a question to a coordinator that is still being made is put again
 MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
 _COORDINATOR_COMES = (
@@ -129,7 +130,7 @@ class Lab:
 
     def rest(self) -> httpx2.Client:
         """Return a client for the registry's REST routes: it has the address, the credentials and the authority."""
-        return rest(self.registry, timeout=ANSWER_SECONDS)
+        return rest(self.registry, timeout=ANSWER_SECONDS, trust_env=self.stack is None)
 
     def learners(self) -> set[str]:
         """Return who has made topics on this cluster under a learner's name."""
@@ -161,7 +162,7 @@ class Lab:
             rows.columns = ["process", "port", "memory (MB)"]
             return rows
         self.check()
-        brokers = self._admin.list_topics(timeout=_ASK_SECONDS).brokers.values()
+        brokers = self._admin.list_topics(timeout=ANSWER_SECONDS).brokers.values()
         rows = [(f"broker-{broker.id}", f"{broker.host}:{broker.port}") for broker in brokers]
         rows = [*sorted(rows), ("registry", self.registry["url"])]
         return pd.DataFrame(rows, columns=["name", "address"]).set_index("name")
@@ -177,9 +178,12 @@ class Lab:
         try:
             admin = AdminClient({**self.client, "log_level": 0, "error_cb": errors.append})
             registry = SchemaRegistryClient({"timeout": ANSWER_SECONDS, **self.registry, "max.retries": 0})
-        except (KafkaException, ValueError, TypeError) as error:
+        except (KafkaException, ValueError, TypeError, OSError) as error:
             reason = error.args[0].str() if isinstance(error, KafkaException) else error
-            raise LabError(f"a client does not take its properties ({reason}): check KAFKA_CLIENT_PROPERTIES") from None
+            raise LabError(
+                f"a client does not take its properties ({reason}): check the files that KAFKA_CLIENT_PROPERTIES and "
+                "KAFKA_SCHEMA_REGISTRY_PROPERTIES name"
+            ) from None
 
         def answered() -> bool:
             try:
@@ -200,11 +204,11 @@ class Lab:
         try:
             with registry:
                 registry.get_subjects()
-        except (SchemaRegistryError, httpx2.HTTPError) as error:
+        except (SchemaRegistryError, httpx2.HTTPError, ValueError) as error:  # the last: an answer that is no JSON
             mend = "check KAFKA_SCHEMA_REGISTRY_URL, or unset it for the embedded stack"
             raise LabError(
                 f"the schema registry at {self.registry['url']} does not answer as one ({error}): "
-                f"{'`kafkalab status` tells what runs' if self.stack else mend}"
+                f"{_EMBEDDED if self.stack else mend}"
             ) from None
 
     def _create(self, topic: NewTopic) -> None:

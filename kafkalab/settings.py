@@ -1,20 +1,20 @@
 """Which cluster and which folders: everything that the environment says, checked once."""
 
-from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Self
 
 import javaproperties
+from filelock import FileLock
 from platformdirs import user_cache_path, user_data_path, user_state_path
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kafkalab.errors import LabError
-from kafkalab.waiting import wait_until
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
+_LOCK_SECONDS = 10
 REGISTRY_PREFIX = "schema.registry."  # of what client.properties says to the registry's client
 
 _HOSTS = r"^[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*$"
@@ -158,9 +158,9 @@ def seat() -> str:
     path = user_data_path("kafkalab", appauthor=False) / "seat"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), path.open("x", encoding="ascii") as file:
-            file.write(token_hex(8))
-        wait_until(path.read_text, f"another program to fill {path}", 5)
-        return path.read_text(encoding="ascii")
-    except OSError as error:
-        raise LabError(f"cannot write to {path.parent} ({error.strerror}), where this account's id belongs") from None
+        with FileLock(path.with_name("seat.lock"), timeout=_LOCK_SECONDS):
+            if not path.exists() or not path.read_text(encoding="ascii"):
+                path.write_text(token_hex(8), encoding="ascii")
+            return path.read_text(encoding="ascii")
+    except OSError as error:  # a time-out of the lock is one too
+        raise LabError(f"cannot write to {path.parent} ({error}), where this account's id belongs") from None

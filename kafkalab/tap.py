@@ -34,12 +34,12 @@ class Tap:
     @property
     def sent(self) -> bytes:
         """What clients sent to the server, one connection after the other."""
-        return b"".join(bytes(sent) for sent, _ in self._server.kept.values())
+        return b"".join(bytes(sent) for sent, _ in list(self._server.kept.values()))
 
     @property
     def received(self) -> bytes:
         """What clients received from the server, one connection after the other."""
-        return b"".join(bytes(received) for _, received in self._server.kept.values())
+        return b"".join(bytes(received) for _, received in list(self._server.kept.values()))
 
     def close(self) -> None:
         """Take no more connections and end those that there are; what was kept stays."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from subprocess import PIPE, STDOUT, run
+from subprocess import PIPE, STDOUT, TimeoutExpired, run
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
 
@@ -32,7 +32,10 @@ def learn(lab: kafkalab.Lab, learner: str, build: Path) -> list[str]:
         "KAFKALAB_LEARNER": learner,
     }
     command = [sys.executable, "-m", "kafkalab", "run", "--build", str(build), *PARTS]
-    ended = run(command, env=environment, stdout=PIPE, stderr=STDOUT, text=True, timeout=SECONDS, check=False)
+    try:
+        ended = run(command, env=environment, stdout=PIPE, stderr=STDOUT, text=True, timeout=SECONDS, check=False)
+    except TimeoutExpired:
+        return [f"{learner}: not at the end after {SECONDS} s"]
     if ended.returncode:
         told = [line for line in ended.stdout.splitlines() if " failed in " in line]
         return [f"{learner}: {'; '.join(told) or ended.stdout[-500:]}"]

@@ -20,6 +20,8 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a background job ignores, its programs ignore too
     for name in KAFKA_VARIABLES:
         os.environ.pop(name, None)
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     ports = free_ports(3)
     config.kafkalab_home = tempfile.mkdtemp(prefix="kafkalab-tests-")
     os.environ["KAFKALAB_HOME"] = config.kafkalab_home

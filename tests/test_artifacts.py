@@ -24,7 +24,8 @@ def no_network(monkeypatch):
     """Send every download to a proxy that does not exist."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.delenv("NO_PROXY", raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_damaged_file_is_refused_by_name_and_removed(copied_cache):
@@ -89,9 +90,12 @@ def test_wrong_checksum_in_a_download_is_refused(copied_cache, monkeypatch, tmp_
     assert not (copied_cache / "jars" / "slf4j-api-1.7.36.jar").exists()
 
 
-def test_folder_for_a_room_without_a_network_is_checked_on_arrival(monkeypatch, tmp_path):
+@pytest.mark.timeout(1800)  # the registry is fetched anew, 158 MB
+def test_folder_for_a_room_without_a_network_is_checked_on_arrival(monkeypatch, tmp_path, request):
+    artifacts.fetch()
+    shutil.copytree(StackSettings.read().cache / "jars", tmp_path / "servers")
     artifacts.pack(tmp_path / "servers")
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    request.getfixturevalue("no_network")
     monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path / "cache"))
     artifacts.fetch(tmp_path / "servers")
     assert artifacts.registry_jar().exists()

@@ -228,7 +228,7 @@ def test_programs_run_with_their_environment_on_a_new_cluster(composed, monkeypa
         }
         program, *arguments = SERVICES[name]["command"]
         if name == "print":
-            environment["KAFKA_CONSUMER_TIMEOUT_MS"] = "4000"  # a test cannot wait for two minutes
+            environment["KAFKA_CONSUMER_TIMEOUT_MS"] = "10000"  # a test cannot wait for two minutes
         else:
             arguments.append("--interval=0")
         ended = CliRunner().invoke(app, arguments, env=environment)

@@ -114,7 +114,7 @@ def wrong():
     """Examine, and return what is wrong."""
     begin = time.monotonic()
     findings = doctor.examine()
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < doctor.SECONDS + 10  # it bounds itself, whatever the network does
     assert not any("\n" in finding.text for finding in findings)
     return [finding.text for finding in findings if not finding.ok]
 
@@ -536,7 +536,7 @@ def test_clocks_that_are_apart_and_another_web_server(named, lab):
         [other] = wrong()
     assert clock in {
         f"this machine's clock is {seconds} s behind the registry's: set both by a time server (NTP)"
-        for seconds in (58, 59, 60)
+        for seconds in range(50, 61)
     }
     assert other == (
         f"the registry's address {where} does not answer as a registry, but as another web server: "

@@ -55,7 +55,7 @@ def test_exercise_has_the_form_of_one(solution):
 def execute(notebook, solution):
     """Execute a notebook where its exercise is, past errors."""
     place = {"metadata": {"path": solution.parent}}
-    NotebookClient(notebook, timeout=120, allow_errors=True, resources=place).execute()
+    NotebookClient(notebook, timeout=120, iopub_timeout=60, allow_errors=True, resources=place).execute()
 
 
 @each_exercise

@@ -34,6 +34,7 @@ def wait_for(members):
 
 
 def test_members_share_the_partitions_and_the_heir_takes_over(config):
+    config["session.timeout.ms"] = 45_000  # longer than the wait for the heir
     first = Member("first", config, TOPIC)
     wait_for([first])
     second = Member("second", config, TOPIC)
@@ -41,10 +42,8 @@ def test_members_share_the_partitions_and_the_heir_takes_over(config):
     assert (first.partitions, second.partitions) == ([0, 1], [2])
     assert revoked([first, second]) == 3
 
-    closing = time.monotonic()
     second.close()
     wait_for([first])
-    assert time.monotonic() - closing < 5
     assert second.partitions == []
     first.close()
 

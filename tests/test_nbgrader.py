@@ -11,6 +11,11 @@ import pytest
 from exercises import SOLUTIONS
 from nbgrader.api import Gradebook
 
+CONFIG = """
+c = get_config()
+c.CourseDirectory.course_id = "kafkalab"
+c.Execute.timeout, c.Execute.iopub_timeout = 180, 60
+"""
 POINTS = {"check-1": 1, "check-2": 2, "check-3": 2, "check-4": 2, "check-5": 3}
 
 
@@ -43,7 +48,7 @@ def hand_in(course, learner, solved=(), edited=()):
 def test_submissions_are_graded_on_the_real_stack(lab, tmp_path):
     (tmp_path / "source" / "exercise").mkdir(parents=True)
     shutil.copy(SOLUTIONS[0], tmp_path / "source" / "exercise" / "00_exercise.ipynb")
-    (tmp_path / "nbgrader_config.py").write_text("get_config().CourseDirectory.course_id = 'kafkalab'\n", "utf-8")
+    (tmp_path / "nbgrader_config.py").write_text(CONFIG, "utf-8")
     nbgrader(tmp_path, "generate_assignment", "exercise")
     hand_in(tmp_path, "ann", solved=["task-1", "task-2", "task-3", "task-4", "task-5"])
     hand_in(tmp_path, "ben", solved=["task-1", "task-3"])

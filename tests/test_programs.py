@@ -15,10 +15,9 @@ COUNT = kafkalab.SCHEMAS / "count.avsc"
 
 @pytest.fixture
 def topics(monkeypatch, lab):
-    """Empty topics, a new group, and a consumer that gives up soon."""
+    """Empty topics and a new group."""
     lab.fresh_topic("count", 3)
     lab.fresh_topic("multiples")
-    monkeypatch.setenv("KAFKA_CONSUMER_TIMEOUT_MS", "3000")
     monkeypatch.setenv("IN_GROUP", f"test-{uuid4()}")
 
 

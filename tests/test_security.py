@@ -56,8 +56,10 @@ def refused(client):
     """Try to read and to write as a client, and return the errors' names; nothing may come of it."""
     errors = []
     quick = {**client, "log_level": 0, "error_cb": lambda error: errors.append(error.name())}
-    producer = Producer({**quick, "message.timeout.ms": 3000})
+    producer = Producer({**quick, "message.timeout.ms": 20_000})
     producer.produce("kept", "intruder", on_delivery=lambda error, _: errors.append(error.name() if error else "sent"))
+    kafkalab.wait_until(lambda: producer.poll(0.1) or errors, "word from the broker")
+    producer.purge()
     producer.flush(10)
     read = {"group.id": "intruders", "auto.offset.reset": "earliest", "session.timeout.ms": 6000}
     with Consumer({**quick, **read}) as consumer:
@@ -68,6 +70,14 @@ def refused(client):
     assert "sent" not in errors
     assert "read" not in errors
     return set(errors)
+
+
+def knows(client):
+    """Return whether the brokers let a user in."""
+    try:
+        return AdminClient({**client, "log_level": 0}).list_topics(timeout=5).brokers
+    except KafkaException:
+        return False
 
 
 def without(client, *names):
@@ -95,6 +105,7 @@ def test_another_user_gets_only_what_was_given(secured):
     for answer in admin.alter_user_scram_credentials([user]).values():
         answer.result(20)
     visitor = {**secured.client, "sasl.username": "visitor", "sasl.password": "visits"}
+    kafkalab.wait_until(lambda: knows(visitor), "the brokers to hear of the visitor")
     assert refused(visitor) & {"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED"}
     acls = [
         AclBinding(
@@ -151,7 +162,6 @@ def test_environment_and_files_are_enough(secured, monkeypatch, tmp_path, files)
         monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_PROPERTIES", str(registry))
     monkeypatch.setenv("KAFKA_CLIENT_PROPERTIES", str(client))
     monkeypatch.setenv("IN_TOPIC", "count")
-    monkeypatch.setenv("KAFKA_CONSUMER_TIMEOUT_MS", "5000")
     lab = kafkalab.connect()
     assert lab.stack is None
     lab.fresh_topic("count")

@@ -2,6 +2,8 @@ import os
 import signal
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -54,6 +56,31 @@ def test_property_that_no_client_has_is_one_line(monkeypatch, tmp_path, lab):
         file.write_text(line, encoding="utf-8")
         with pytest.raises(kafkalab.LabError, match=r"does not take its properties \(.*KAFKA_CLIENT_PROPERTIES"):
             kafkalab.connect()
+
+
+def test_authority_that_is_not_there_is_one_line(monkeypatch, tmp_path, lab):
+    file = tmp_path / "registry.properties"
+    file.write_text(f"ssl.ca.location={(tmp_path / 'none.pem').as_posix()}", encoding="utf-8")
+    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_PROPERTIES", str(file))
+    with pytest.raises(kafkalab.LabError, match=r"does not take its properties \(.*KAFKA_SCHEMA_REGISTRY_PROPERTIES"):
+        kafkalab.connect()
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>")
+
+
+def test_web_server_that_is_no_registry_is_one_line(monkeypatch, lab):
+    monkeypatch.setenv("KAFKA_BROKER_URL", lab.client["bootstrap.servers"])
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(kafkalab.LabError, match=r"does not answer as one .* check KAFKA_SCHEMA_REGISTRY_URL"):
+            kafkalab.connect()
+        server.shutdown()
 
 
 def test_lab_shows_its_addresses_and_no_secret():

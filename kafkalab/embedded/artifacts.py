@@ -96,7 +96,9 @@ def _bring(wanted: dict[str, dict], jars: Path, source: Path | None) -> None:
             if source:
                 _check(source / _file_name(coordinate), coordinate, file["sha256"], keep=True)
                 jars.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source / _file_name(coordinate), jars)
+                whole = jars / f"{_file_name(coordinate)}.new"
+                shutil.copy(source / _file_name(coordinate), whole)
+                whole.replace(jars / _file_name(coordinate))
                 bar.update(file["size"])
             else:
                 _fetch_one(coordinate, file, jars, bar)

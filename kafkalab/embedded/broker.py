@@ -52,7 +52,7 @@ def broker(
 def brokers_known_at(port: int, security: Security | None = None) -> set[int]:
     """Return the ids of the brokers that the broker on this port of loopback knows.
 
-    None while it does not answer, or knows no controller: who asks it for a topic then would wait in vain.
+    The set is empty while it does not answer, or knows no controller: who asks for a topic then would wait in vain.
     """
     try:
         socket.create_connection((HOST, port), timeout=0.5).close()

@@ -141,7 +141,10 @@ class Security:
             for answer in answers.values():
                 answer.result(_SECONDS)
         except (KafkaException, TimeoutError) as error:
-            raise LabError(f"users and permissions of the stack were not made: {error!r}") from None
+            raise LabError(
+                f"users and permissions of the stack were not made ({error!r}): run the same command again, and see "
+                "`kafkalab logs broker-0`"
+            ) from None
 
     def write_clients(self, bootstrap_servers: str) -> None:
         """Write the files for clients: librdkafka's names, the registry client's, and Java's."""

@@ -20,7 +20,7 @@ from kafkalab.embedded import archives, artifacts, processes
 from kafkalab.embedded.broker import SESSION_SECONDS, broker, brokers_known_at
 from kafkalab.embedded.registry import address, registry
 from kafkalab.embedded.security import ADMIN, Security
-from kafkalab.embedded.server import HOST, Server, mark
+from kafkalab.embedded.server import HOST, Server, mark, write_private
 from kafkalab.embedded.zookeeper import ask, zookeeper
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
@@ -59,7 +59,7 @@ class Options:
 
     def write(self, folder: Path) -> None:
         """Keep the options with the stack."""
-        (folder / "stack.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_private(folder / "stack.json", json.dumps(asdict(self)))
 
 
 class Stack:
@@ -194,7 +194,8 @@ class Stack:
                 )
             if not there and any((self.folder / name).exists() for name in _SUBFOLDERS):
                 raise LabError(f"{self.folder} is not a stack's folder: name another one in KAFKALAB_HOME")
-            self.options.write(self.folder)
+            if not there or there.options != self.options:
+                self.options.write(self.folder)
             if self._security:
                 self._security.make()
             servers = self._servers()
@@ -207,7 +208,7 @@ class Stack:
                 ports, ids = self.options.broker_ports, set(range(len(self.options.broker_ports)))
                 security = self._security
                 known = "the brokers to know each other"
-                wait_until(lambda: all(brokers_known_at(port, security) == ids for port in ports), known)
+                wait_until(lambda: all(brokers_known_at(port, security) == ids for port in ports), known, START_SECONDS)
                 if security:
                     security.write_clients(self.bootstrap_servers)
                     security.grant(self.bootstrap_servers)
@@ -376,7 +377,8 @@ class Stack:
                 process.kill() if at_once else process.terminate()
         slow = processes.still_running(list(ending.values()), STOP_SECONDS)
         for process in slow:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         processes.still_running(slow, STOP_SECONDS)
         processes.reap()
         if sys.platform == "win32":  # which knows no orderly end of another process
