@@ -45,8 +45,10 @@ def seconds_side_by_side(brokers):
 def seconds_one_after_another(brokers):
     """Return the seconds until the same servers serve with their usual flags, each started when the last one serves."""
     stack = new_stack(brokers)
+    stack.options.write(stack.folder)
     usual = server.Server.command
-    server.Server.command = lambda s: [str(server.artifacts.JAVA), *USUAL_FLAGS, *s.arguments]
+    java = str(server.artifacts.JAVA)
+    server.Server.command = lambda s: [java, *USUAL_FLAGS, server.mark(s.folder, s.name), *s.arguments]
     try:
         start = time.monotonic()
         for name in stack.names:

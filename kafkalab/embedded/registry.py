@@ -1,5 +1,6 @@
 """Apicurio Registry behind the Confluent Schema Registry's API."""
 
+import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ def registry(folder: Path, port: int, security: Security | None = None) -> Serve
     return Server(
         name="registry", port=port, folder=folder, heap=256, kind="registry",
         arguments=[*(f"-D{key}={value}" for key, value in properties.items()), "-jar", str(artifacts.registry_jar())],
-        serves=lambda: _answers(address(port, security), security),
+        serves=lambda: _answers(port, security),
     )  # fmt: skip
 
 
@@ -42,11 +43,13 @@ def address(port: int, security: Security | None) -> str:
     return f"{'https' if security else 'http'}://{HOST}:{port}{API}"
 
 
-def _answers(url: str, security: Security | None) -> bool:
+def _answers(port: int, security: Security | None) -> bool:
+    client = {"url": address(port, security), **(security.registry_client() if security else {})}
     try:
-        with rest({"url": url, **(security.registry_client() if security else {})}, timeout=2, trust_env=False) as web:
+        socket.create_connection((HOST, port), timeout=0.5).close()  # cheap, while servers need the processor to start
+        with rest(client, timeout=2, trust_env=False) as web:
             return web.get("/subjects").status_code == 200
-    except httpx2.TransportError:
+    except (OSError, httpx2.TransportError):
         return False
 
 
