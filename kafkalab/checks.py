@@ -130,9 +130,10 @@ class Checks:
         wanted, there = Counter(map(_plain, expected)), Counter(map(_plain, found))
         if wanted != there:
             surplus, missing = there - wanted, wanted - there
-            odd = f", among them {_cut(next(iter(surplus)))}" if surplus else f", but not {_cut(next(iter(missing)))}"
+            word, odd = ("among them", surplus) if surplus else ("but not", missing)
+            first = cut(next(iter(odd)), _SHOWN)
             wish = "others" if len(found) == len(expected) else f"{len(expected)} message(s)"
-            self.that(None, f"{len(found)} message(s) in {topic!r}{odd}", wish, look)
+            self.that(None, f"{len(found)} message(s) in {topic!r}, {word} {first}", wish, look)
         if in_order:
             found_so = f"the right messages in {topic!r}, but in another order"
             self.that(list(found) == list(expected), found_so, "the order that the task names", look)
@@ -270,8 +271,9 @@ def _kind(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    return _cut(repr(value))
+    return cut(repr(value), _SHOWN)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def cut(text: str, characters: int) -> str:
+    """Return a text, or its beginning if it is longer."""
+    return text if len(text) <= characters else f"{text[:characters]}…"

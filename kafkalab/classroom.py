@@ -11,7 +11,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from kafkalab.checks import Checks
+from kafkalab.checks import Checks, cut
 from kafkalab.errors import LabError
 from kafkalab.lab import ANSWER_SECONDS, Lab
 from kafkalab.producer import AvroProducer
@@ -72,7 +72,7 @@ def text(rows: list[dict]) -> str:
     shown = pd.DataFrame(rows)
     shown["passed"] = [f"{row['passed']} of {row['tasks']}" if row["lesson"] else "" for row in rows]
     shown["lag"] = ["" if row["lag"] is None else str(row["lag"]) for row in rows]
-    shown["open"] = [row["finding"] if len(row["finding"]) <= _SHOWN else f"{row['finding'][:_SHOWN]}…" for row in rows]
+    shown["open"] = [cut(row["finding"], _SHOWN) for row in rows]
     times = pd.to_datetime(shown["last_seen"], utc=True).dt.tz_convert(datetime.now().astimezone().tzinfo)
     shown["last seen"] = times.dt.strftime("%H:%M:%S").fillna("")
     return shown[["learner", "lesson", "passed", "last seen", "lag", "open"]].to_string(index=False, justify="left")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 10
 _NUMBERS = ("timeout", "max.", "retries.", "cache.")  # how properties of the registry's client begin that are numbers
 _ASK_SECONDS = 0.5  # one question of a wait: an interrupt is heard between two
-_EMBEDDED = "`kafkalab status` tells what runs; behind a proxy set NO_PROXY=127.0.0.1,localhost"
 _REQUEST_SECONDS = 3  # after which a question to a coordinator that is still being made is put again
 MADE_HERE = "kafkalab-made"  # the group whose committed metadata holds the ids of topics that the lab made
 _COORDINATOR_COMES = (
@@ -206,9 +205,10 @@ class Lab:
                 registry.get_subjects()
         except (SchemaRegistryError, httpx2.HTTPError, ValueError) as error:  # the last: an answer that is no JSON
             mend = "check KAFKA_SCHEMA_REGISTRY_URL, or unset it for the embedded stack"
+            if self.stack:
+                mend = "`kafkalab status` tells what runs; behind a proxy set NO_PROXY=127.0.0.1,localhost"
             raise LabError(
-                f"the schema registry at {self.registry['url']} does not answer as one ({error}): "
-                f"{_EMBEDDED if self.stack else mend}"
+                f"the schema registry at {self.registry['url']} does not answer as one ({error}): {mend}"
             ) from None
 
     def _create(self, topic: NewTopic) -> None:

@@ -12,6 +12,7 @@ from subprocess import PIPE, STDOUT, TimeoutExpired, run
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
 
+import cluster
 import nbformat
 import psutil
 
@@ -25,12 +26,7 @@ SECONDS = 1800  # for one learner's two notebooks, on a machine that is busy wit
 
 def learn(lab: kafkalab.Lab, learner: str, build: Path) -> list[str]:
     """Run the notebooks as one learner and return what went wrong."""
-    environment = {
-        **os.environ,
-        "KAFKA_BROKER_URL": lab.client["bootstrap.servers"],
-        "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"],
-        "KAFKALAB_LEARNER": learner,
-    }
+    environment = {**os.environ, **cluster.named(lab), "KAFKALAB_LEARNER": learner}
     command = [sys.executable, "-m", "kafkalab", "run", "--build", str(build), *PARTS]
     try:
         ended = run(command, env=environment, stdout=PIPE, stderr=STDOUT, text=True, timeout=SECONDS, check=False)

@@ -1,6 +1,9 @@
 """What several tests ask a cluster for, with the real clients."""
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+import threading
+from contextlib import contextmanager
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
@@ -63,3 +66,30 @@ def subjects(url):
     """Return the registry's subjects."""
     with SchemaRegistryClient({"url": url}) as registry:
         return registry.get_subjects()
+
+
+def told(client):
+    """Return the addresses that a new client is told; none while it is not let in."""
+    try:
+        brokers = AdminClient({**client, "log_level": 0}).list_topics(timeout=5).brokers
+    except KafkaException:
+        return []
+    return [f"{broker.host}:{broker.port}" for broker in brokers.values()]
+
+
+@contextmanager
+def served(server):
+    """Serve in a thread, and yield the port."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def named(lab):
+    """Return the variables that name a cluster."""
+    return {"KAFKA_BROKER_URL": lab.client["bootstrap.servers"], "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"]}

@@ -48,9 +48,9 @@ def new_stack(tmp_path):
     """Return a function that describes a stack in a folder of this test; it is ended with the test."""
     made = []
 
-    def make(brokers: int = 1, folder: Path = tmp_path / "stack") -> Stack:
+    def make(brokers: int = 1, folder: Path = tmp_path / "stack", *, secure: bool = False) -> Stack:
         ports = free_ports(brokers + 2)
-        made.append(Stack(folder, Options(ports[0], tuple(ports[2:]), ports[1])))
+        made.append(Stack(folder, Options(ports[0], tuple(ports[2:]), ports[1], secure)))
         return made[-1]
 
     yield make

@@ -126,7 +126,6 @@ def test_what_else_is_in_the_topic_does_not_spoil_the_table(lab):
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no pseudo-terminals")
 def test_table_goes_on_when_the_cluster_comes_back_and_ends_quietly():
     own, (here, there) = kafkalab.own_stack(), os.openpty()
-    named = {"KAFKA_BROKER_URL": own.client["bootstrap.servers"], "KAFKA_SCHEMA_REGISTRY_URL": own.registry["url"]}
     command = [sys.executable, "-m", "kafkalab", "class"]
     shown = bytearray()
 
@@ -135,7 +134,7 @@ def test_table_goes_on_when_the_cluster_comes_back_and_ends_quietly():
             shown.extend(os.read(here, 65536))
         return what in shown
 
-    watch = subprocess.Popen(command, env={**os.environ, **named}, stdout=there, stderr=there)
+    watch = subprocess.Popen(command, env={**os.environ, **cluster.named(own)}, stdout=there, stderr=there)
     try:
         as_learner(own, "eve").fresh_topic("eve.letters")
         kafkalab.wait_until(lambda: shows(b"eve"), "the table", 60)

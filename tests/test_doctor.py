@@ -4,14 +4,13 @@ import socketserver
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
+import cluster
 import pytest
 import trustme
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -59,20 +58,11 @@ def outside():
         change = [ConfigEntry(*entry, incremental_operation=AlterConfigOpType.SET) for entry in entries.items()]
         resource = ConfigResource(ConfigResource.Type.BROKER, "0", incremental_configs=change)
         admin.incremental_alter_configs([resource])[resource].result()
-        wait_until(lambda: address in told({"bootstrap.servers": f"{HOST}:{port}"}), f"{address} to be told")
+        wait_until(lambda: address in cluster.told({"bootstrap.servers": f"{HOST}:{port}"}), f"{address} to be told")
         return f"{HOST}:{port}", lab.registry["url"]
 
     yield advertise
     lab.stack.down(wipe=True)
-
-
-def told(client):
-    """Return the addresses that a new client is told; none while it is not let in."""
-    try:
-        brokers = AdminClient({**client, "log_level": 0}).list_topics(timeout=2).brokers
-    except KafkaException:
-        return []
-    return [f"{broker.host}:{broker.port}" for broker in brokers.values()]
 
 
 @pytest.fixture
@@ -148,21 +138,8 @@ def tls_in_front(port, certificate, clients=None):
                     server.sendall(asked)
                     client.sendall(server.recv(65536))
 
-    with served(Front((HOST, 0), Pass)) as front:
+    with cluster.served(Front((HOST, 0), Pass)) as front:
         yield front
-
-
-@contextmanager
-def served(server):
-    """Serve in a thread, and yield the port."""
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_healthy_embedded_cluster(lab):
@@ -427,7 +404,7 @@ def user(secured, named_secured):
             rule = AclBinding(*rule, AclPermissionType.ALLOW)
             admin.create_acls([rule])[rule].result()
         login = {"sasl.username": name, "sasl.password": SECRET}
-        wait_until(lambda: told({**secured.client, **login}), "the user to be known")
+        wait_until(lambda: cluster.told({**secured.client, **login}), "the user to be known")
         named_secured(client=login)
 
     return make
@@ -528,7 +505,7 @@ class _Elsewhen(http.server.BaseHTTPRequestHandler):
 
 
 def test_clocks_that_are_apart_and_another_web_server(named, lab):
-    with served(http.server.ThreadingHTTPServer((HOST, 0), _Elsewhen)) as port:
+    with cluster.served(http.server.ThreadingHTTPServer((HOST, 0), _Elsewhen)) as port:
         where = f"{HOST}:{port}"
         named(lab.client["bootstrap.servers"], f"http://{where}")
         [clock] = wrong()

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 
+import cluster
 import httpx2
 import psutil
 import pytest
@@ -27,7 +28,7 @@ from confluent_kafka.admin import (
 import kafkalab
 from kafkalab.checks import Checks
 from kafkalab.embedded import artifacts
-from kafkalab.embedded.stack import Options, Stack, free_ports
+from kafkalab.embedded.stack import Stack, free_ports
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.print import print_messages
 
@@ -72,14 +73,6 @@ def refused(client):
     return set(errors)
 
 
-def knows(client):
-    """Return whether the brokers let a user in."""
-    try:
-        return AdminClient({**client, "log_level": 0}).list_topics(timeout=5).brokers
-    except KafkaException:
-        return False
-
-
 def without(client, *names):
     return {key: value for key, value in client.items() if key not in names}
 
@@ -105,7 +98,7 @@ def test_another_user_gets_only_what_was_given(secured):
     for answer in admin.alter_user_scram_credentials([user]).values():
         answer.result(20)
     visitor = {**secured.client, "sasl.username": "visitor", "sasl.password": "visits"}
-    kafkalab.wait_until(lambda: knows(visitor), "the brokers to hear of the visitor")
+    kafkalab.wait_until(lambda: cluster.told(visitor), "the brokers to hear of the visitor")
     assert refused(visitor) & {"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED"}
     acls = [
         AclBinding(
@@ -242,17 +235,13 @@ def test_up_secure_keeps_its_users_and_cannot_be_had_twice(monkeypatch, tmp_path
     assert not home.exists()
 
 
-def test_stack_that_was_wiped_begins_with_other_secrets(tmp_path):
-    ports = free_ports(3)
-    stack = Stack(tmp_path / "stack", Options(ports[0], (ports[2],), ports[1], secure=True))
+def test_stack_that_was_wiped_begins_with_other_secrets(new_stack):
+    stack = new_stack(secure=True)
     with pytest.raises(kafkalab.LabError, match=r"passwords\.json cannot be read .*`kafkalab down --wipe`"):
         _ = stack.client
-    try:
-        stack.up()
-        first = stack.client["sasl.password"]
-        stack.down(wipe=True)
-        stack.up()
-        assert stack.client["sasl.password"] != first
-        kafkalab.Lab(stack.client, stack.registry_client, stack).check()
-    finally:
-        stack.down(wipe=True)
+    stack.up()
+    first = stack.client["sasl.password"]
+    stack.down(wipe=True)
+    stack.up()
+    assert stack.client["sasl.password"] != first
+    kafkalab.Lab(stack.client, stack.registry_client, stack).check()

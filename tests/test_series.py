@@ -7,6 +7,7 @@ import sys
 from itertools import pairwise
 from tempfile import TemporaryDirectory
 
+import cluster
 import nbformat
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -27,8 +28,7 @@ def test_backwards_on_a_secured_cluster_that_only_the_environment_names():
     theirs = kafkalab.own_stack(secure=True)
     environment = {
         **os.environ,
-        "KAFKA_BROKER_URL": theirs.client["bootstrap.servers"],
-        "KAFKA_SCHEMA_REGISTRY_URL": theirs.registry["url"],
+        **cluster.named(theirs),
         "KAFKA_CLIENT_PROPERTIES": str(theirs.stack.client_files / "client.properties"),
         "KAFKA_SCHEMA_REGISTRY_PROPERTIES": str(theirs.stack.client_files / "schema-registry.properties"),
     }
@@ -53,12 +53,7 @@ def test_learner_leaves_only_their_own_names():
     lab = kafkalab.own_stack()
     shared = [path for path in LESSONS if path.name[:2] in SHARED]
     command = [sys.executable, "-m", "kafkalab", "run", *(f"notebooks/{path.name}" for path in shared)]
-    environment = {
-        **os.environ,
-        "KAFKA_BROKER_URL": lab.client["bootstrap.servers"],
-        "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"],
-        "KAFKALAB_LEARNER": "series",
-    }
+    environment = {**os.environ, **cluster.named(lab), "KAFKALAB_LEARNER": "series"}
     try:
         with TemporaryDirectory() as build:
             ran = subprocess.run(

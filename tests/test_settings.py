@@ -3,8 +3,8 @@ import signal
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
+import cluster
 import pytest
 
 import kafkalab
@@ -34,9 +34,16 @@ def test_wrong_value_names_its_variable_and_an_example(monkeypatch, variable, va
     assert "\n" not in str(error.value)
 
 
-def test_wrong_port_names_its_variable(monkeypatch):
-    monkeypatch.setenv("KAFKALAB_BROKER_PORT", "70000")
-    with pytest.raises(kafkalab.LabError, match=r"KAFKALAB_BROKER_PORT='70000' should look like 9092"):
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("KAFKALAB_BROKER_PORT", "70000", "KAFKALAB_BROKER_PORT='70000' should look like 9092"),
+        ("KAFKALAB_HOME", "here,there", "KAFKALAB_HOME=.* no comma in it"),  # the servers would cut it there
+    ],
+)
+def test_wrong_port_or_folder_names_its_variable(monkeypatch, variable, value, says):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(kafkalab.LabError, match=says):
         StackSettings.read()
 
 
@@ -75,12 +82,10 @@ class Page(BaseHTTPRequestHandler):
 
 def test_web_server_that_is_no_registry_is_one_line(monkeypatch, lab):
     monkeypatch.setenv("KAFKA_BROKER_URL", lab.client["bootstrap.servers"])
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", f"http://127.0.0.1:{server.server_port}")
+    with cluster.served(HTTPServer(("127.0.0.1", 0), Page)) as port:
+        monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", f"http://127.0.0.1:{port}")
         with pytest.raises(kafkalab.LabError, match=r"does not answer as one .* check KAFKA_SCHEMA_REGISTRY_URL"):
             kafkalab.connect()
-        server.shutdown()
 
 
 def test_lab_shows_its_addresses_and_no_secret():
@@ -99,12 +104,6 @@ def test_password_in_the_registrys_address_is_refused_and_not_shown(monkeypatch)
     with pytest.raises(kafkalab.LabError, match=r"KAFKA_SCHEMA_REGISTRY_URL=… .* without a password") as error:
         kafkalab.ClusterSettings.read()
     assert "hunter2" not in str(error.value)
-
-
-def test_folder_whose_name_the_servers_would_cut_is_refused(monkeypatch):
-    monkeypatch.setenv("KAFKALAB_HOME", "here,there")
-    with pytest.raises(kafkalab.LabError, match=r"KAFKALAB_HOME=.* no comma in it"):
-        StackSettings.read()
 
 
 def test_numbers_of_the_registrys_client_are_numbers_and_secrets_are_not(monkeypatch, tmp_path, lab):

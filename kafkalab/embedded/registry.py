@@ -43,23 +43,27 @@ def address(port: int, security: Security | None) -> str:
     return f"{'https' if security else 'http'}://{HOST}:{port}{API}"
 
 
+def client_properties(port: int, security: Security | None) -> dict[str, object]:
+    """Return what `SchemaRegistryClient` takes."""
+    return {"url": address(port, security), **(security.registry_client() if security else {})}
+
+
 def _answers(port: int, security: Security | None) -> bool:
-    client = {"url": address(port, security), **(security.registry_client() if security else {})}
     try:
         socket.create_connection((HOST, port), timeout=0.5).close()  # cheap, while servers need the processor to start
-        with rest(client, timeout=2, trust_env=False) as web:
+        with rest(client_properties(port, security), timeout=2, trust_env=False) as web:
             return web.get("/subjects").status_code == 200
     except (OSError, httpx2.TransportError):
         return False
 
 
-def rest(client: Mapping[str, object], **options: object) -> httpx2.Client:
+def rest(properties: Mapping[str, object], **options: object) -> httpx2.Client:
     """Return an HTTP client out of what `SchemaRegistryClient` takes: address, credentials, authority."""
-    user, _, password = str(client.get("basic.auth.user.info", "")).partition(":")
+    user, _, password = str(properties.get("basic.auth.user.info", "")).partition(":")
     return httpx2.Client(
-        base_url=client["url"],
+        base_url=properties["url"],
         auth=(user, password) if user else None,
-        verify=ssl.create_default_context(cafile=client.get("ssl.ca.location")),
+        verify=ssl.create_default_context(cafile=properties.get("ssl.ca.location")),
         follow_redirects=True,
         **options,
     )

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from kafkalab.embedded import archives, artifacts, processes
 from kafkalab.embedded.broker import SESSION_SECONDS, broker, brokers_known_at
-from kafkalab.embedded.registry import address, registry
+from kafkalab.embedded.registry import address, client_properties, registry
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.server import HOST, Server, mark, write_private
 from kafkalab.embedded.zookeeper import ask, zookeeper
@@ -146,7 +146,7 @@ class Stack:
     @property
     def registry_client(self) -> dict[str, object]:
         """What `SchemaRegistryClient` takes."""
-        return {"url": self.schema_registry_url, **(self._security.registry_client() if self._security else {})}
+        return client_properties(self.options.registry_port, self._security)
 
     @property
     def admin(self) -> dict[str, str]:
@@ -196,8 +196,9 @@ class Stack:
                 raise LabError(f"{self.folder} is not a stack's folder: name another one in KAFKALAB_HOME")
             if not there or there.options != self.options:
                 self.options.write(self.folder)
-            if self._security:
-                self._security.make()
+            security = self._security
+            if security:
+                security.make()
             servers = self._servers()
             if self.state() == "stopped":
                 shutil.rmtree(self.folder / "logs", ignore_errors=True)
@@ -206,7 +207,6 @@ class Stack:
                 self._start(missing)
                 self._wait(servers)
                 ports, ids = self.options.broker_ports, set(range(len(self.options.broker_ports)))
-                security = self._security
                 known = "the brokers to know each other"
                 wait_until(lambda: all(brokers_known_at(port, security) == ids for port in ports), known, START_SECONDS)
                 if security:
