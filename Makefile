@@ -45,7 +45,7 @@ notebooks: setup  ## execute the notebooks in place: the outputs that are commit
 	@$(BIN)/kafkalab run --in-place $(NOTEBOOKS)
 
 exercises: $(VENV)/dev  ## make notebooks/exercises from notebooks/solutions
-	@$(BIN)/python tests/exercises.py
+	@$(BIN)/python -m tools.exercises
 
 offline: setup  ## everything fetched, for a room without a network, into offline/
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes -r requirements.lock --dest offline/packages
@@ -53,10 +53,10 @@ offline: setup  ## everything fetched, for a room without a network, into offlin
 	@echo "Move this folder, without .venv and build; on arrival \`make setup\` checks it and takes it from there"
 
 class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on one stack
-	@$(BIN)/python tests/classroom.py $(or $(N),30)
+	@$(BIN)/python -m tools.whole_class $(or $(N),30)
 
 bench: setup  ## measure start time, memory, import time and the cost of a live figure
-	$(BIN)/python tests/bench.py
+	$(BIN)/python -m tools.bench
 
 lint: $(VENV)/dev  ## ruff over code and notebooks
 	$(BIN)/ruff check
@@ -66,7 +66,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 lock: $(VENV)/dev  ## renew the locks: the Python packages and the jars
 	$(COMPILE) --group setup pyproject.toml -o requirements.lock
 	$(COMPILE) --group setup --group dev --extra nbgrader -c requirements.lock pyproject.toml -o requirements-dev.lock
-	$(BIN)/python -m kafkalab.embedded.artifacts
+	$(BIN)/python -m tools.locks
 
 clean:  ## stop and forget the stack, remove .venv and build (downloads stay in the cache folder)
 	@if [ -x $(BIN)/kafkalab ]; then $(BIN)/kafkalab down --wipe; fi

@@ -1,11 +1,12 @@
 """The thin helper under the lessons: it starts servers, waits, draws; the Kafka client stays the real one."""
 
+from kafkalab.classroom.exercise import Exercise
+from kafkalab.cluster.lab import Lab, connect, own_stack
 from kafkalab.errors import LabError
-from kafkalab.exercise import Exercise
-from kafkalab.figures import workflow
-from kafkalab.lab import Lab, connect, own_stack
-from kafkalab.live import LiveFigure
-from kafkalab.producer import AvroProducer
+from kafkalab.figures.live import LiveFigure
+from kafkalab.figures.show import show
+from kafkalab.figures.workflow import workflow
+from kafkalab.programs.avro_producer import AvroProducer
 from kafkalab.settings import SCHEMAS, ClusterSettings
 from kafkalab.waiting import wait_until
 
@@ -21,6 +22,7 @@ __all__ = [
     "LiveFigure",
     "connect",
     "own_stack",
+    "show",
     "wait_until",
     "workflow",
 ]

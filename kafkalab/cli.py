@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
+from kafkalab.cluster.lab import connect
 from kafkalab.embedded import archives, artifacts
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
-from kafkalab.lab import connect
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.multiples import multiples
 from kafkalab.programs.print import print_messages
@@ -77,7 +77,7 @@ def status(as_json: bool) -> None:
 @app.command(epilog="Example: KAFKA_BROKER_URL=localhost:9092 kafkalab doctor")
 def doctor() -> None:
     """Examine the cluster that the environment names, else the stack; the exit status is 0 if nothing is wrong."""
-    from kafkalab.doctor import examine  # noqa: PLC0415 - it brings what reads certificates
+    from kafkalab.doctor.examination import examine  # noqa: PLC0415 - it brings what reads certificates
 
     findings = examine()
     for finding in findings:
@@ -123,24 +123,24 @@ def start(name: str) -> None:
 @click.option("--in-place", is_flag=True, help="Keep the outputs in the notebooks themselves.")
 def run(notebooks: tuple[str, ...], parameters: tuple[tuple[str, str], ...], build: Path, in_place: bool) -> None:
     """Execute notebooks headless, by the start of their names, else all; pages with the figures go to build/."""
-    from kafkalab import runs  # noqa: PLC0415 - papermill and nbconvert take a second to import
+    from kafkalab import headless  # noqa: PLC0415 - papermill and nbconvert take a second to import
 
     if in_place and parameters:
         raise LabError("committed outputs are those of the notebook's own parameters: leave out -p or --in-place")
-    paths, results = runs.chosen(notebooks), {}
-    shared_out = runs.shared_out({name: _value(text) for name, text in parameters}, paths)
+    paths, results = headless.chosen(notebooks), {}
+    shared_out = headless.shared_out({name: _value(text) for name, text in parameters}, paths)
     embedded = ClusterSettings.read().broker_url is None
     ours = embedded and Stack.shared().state() == "stopped"
     try:
         connect()
         for number, path in enumerate(paths, 1):
             click.echo(f"{number}/{len(paths)} {path.stem}")
-            results[path] = runs.execute(path, build, shared_out[path])
-            index = runs.write_index(build, results)
+            results[path] = headless.execute(path, build, shared_out[path])
+            index = headless.write_index(build, results)
             if results[path]:
                 click.echo(f"{path.name} failed in {results[path]}", err=True)
             elif in_place:
-                runs.keep_outputs(build / path.name, path)
+                headless.keep_outputs(build / path.name, path)
     finally:
         if ours:
             Stack.shared().down()
@@ -182,17 +182,17 @@ def print_() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Once, for programs.")
 def class_(as_json: bool) -> None:
     """Show how far each learner is, again and again until Ctrl-C; once where nobody watches."""
-    from kafkalab import classroom  # noqa: PLC0415 - what it needs takes a while to import
+    from kafkalab.classroom import reports  # noqa: PLC0415 - what it needs takes a while to import
 
     lab = connect()
     if as_json or not sys.stdout.isatty():
-        rows = classroom.table(lab)
-        click.echo(json.dumps(rows, indent=2) if as_json else classroom.text(rows))
+        rows = reports.table(lab)
+        click.echo(json.dumps(rows, indent=2) if as_json else reports.text(rows))
         return
     with suppress(KeyboardInterrupt):
         while True:
             try:
-                shown = classroom.text(classroom.table(lab))
+                shown = reports.text(reports.table(lab))
             except LabError as error:  # the next look may find the cluster again
                 shown = str(error)
             click.clear()

@@ -13,6 +13,7 @@ from kafkalab.errors import LabError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+ANSWER_SECONDS = 10  # that a server may take over one question
 _AGAIN_SECONDS = 3
 
 
@@ -21,7 +22,7 @@ def wait_until(question: Callable[[], object], what: str, seconds: float = 30, e
 
     Args:
         question: Called again and again; an exception it raises ends the wait.
-        what: What is waited for, as the end of "waited 30 s for …".
+        what: What is waited for, as the end of "timed out after 30 s waiting for …".
         seconds: The bound.
         every: The pause between two questions, in seconds.
 
@@ -31,7 +32,7 @@ def wait_until(question: Callable[[], object], what: str, seconds: float = 30, e
     end = time.monotonic() + seconds
     while not question():
         if time.monotonic() > end:
-            raise LabError(f"waited {seconds:.0f} s for {what}, in vain")
+            raise LabError(f"timed out after {seconds:.0f} s waiting for {what}")
         time.sleep(every)
 
 

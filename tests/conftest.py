@@ -50,7 +50,7 @@ def new_stack(tmp_path):
 
     def make(brokers: int = 1, folder: Path = tmp_path / "stack", *, secure: bool = False) -> Stack:
         ports = free_ports(brokers + 2)
-        made.append(Stack(folder, Options(ports[0], tuple(ports[2:]), ports[1], secure)))
+        made.append(Stack(folder, Options.with_zookeeper(ports[0], ports[2:], ports[1], secure=secure)))
         return made[-1]
 
     yield make

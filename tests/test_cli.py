@@ -5,7 +5,7 @@ import sys
 import nbformat
 import pytest
 
-from kafkalab import cli, runs
+from kafkalab import cli, headless
 
 
 def kafkalab(*arguments, **options):
@@ -60,7 +60,7 @@ def notebooks(monkeypatch, tmp_path):
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(fails, folder / "00_fails.ipynb")
     nbformat.write(takes, folder / "01_takes.ipynb")
-    monkeypatch.setattr(runs, "NOTEBOOKS", folder)
+    monkeypatch.setattr(headless, "NOTEBOOKS", folder)
     return folder
 
 
@@ -78,14 +78,14 @@ def test_failing_notebook_is_named_with_its_cell_and_the_others_run(lab, noteboo
 
 
 def test_parameter_that_no_notebook_has(notebooks):
-    with pytest.raises(runs.LabError, match="no chosen notebook has a parameter 'numbr'"):
-        runs.shared_out({"numbr": 1}, runs.chosen([]))
+    with pytest.raises(headless.LabError, match="no chosen notebook has a parameter 'numbr'"):
+        headless.shared_out({"numbr": 1}, headless.chosen([]))
 
 
 def test_unknown_notebook(notebooks):
-    with pytest.raises(runs.LabError, match="no notebook is called '99': there are 00_fails, 01_takes"):
-        runs.chosen(["99"])
+    with pytest.raises(headless.LabError, match="no notebook is called '99': there are 00_fails, 01_takes"):
+        headless.chosen(["99"])
 
 
 def test_notebooks_are_chosen_by_the_start_of_their_names(notebooks):
-    assert [path.name for path in runs.chosen(["01", "00_f"])] == ["01_takes.ipynb", "00_fails.ipynb"]
+    assert [path.name for path in headless.chosen(["01", "00_f"])] == ["01_takes.ipynb", "00_fails.ipynb"]

@@ -9,17 +9,18 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import cluster
+import clients
 import pytest
 import yaml
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient
 
 from kafkalab.cli import app
-from kafkalab.embedded import processes
-from kafkalab.embedded.server import HOST, write_properties
+from kafkalab.embedded import HOST, processes
+from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.stack import Options, Stack, free_ports
 
 ROOT = Path(__file__).parents[1]
@@ -153,28 +154,30 @@ class Composed(Stack):
 
     def __init__(self, folder, brokers, inside):
         zookeeper, registry, *ports = free_ports(2 + 2 * len(brokers))
-        super().__init__(folder, Options(zookeeper, tuple(ports[: len(brokers)]), registry))
+        super().__init__(folder, Options.with_zookeeper(zookeeper, ports[: len(brokers)], registry))
         self.brokers = brokers
         self.inside = [f"{inside}:{port}" for port in ports[len(brokers) :]]
         self.host = [f"localhost:{port}" for port in self.options.broker_ports]
 
-    def _servers(self):
-        servers = super()._servers()
-        properties = zookeeper_properties(SERVICES["zookeeper"]["environment"])
-        assert properties["clientPort"] == 2181
-        own = {
-            "clientPort": self.options.zookeeper_port,
-            "clientPortAddress": HOST,
-            "dataDir": self.folder / "data" / "zookeeper",
-        }
-        write_properties(self.folder / "config" / "zookeeper.properties", properties | own)
-        for number, name in enumerate(self.brokers):
-            properties = broker_properties(SERVICES[name]["environment"])
+    def _start(self, servers):
+        for server in servers:
+            server.configure = partial(self.configure, server)
+        super()._start(servers)
+
+    def configure(self, server):
+        type(server).configure(server)
+        if server.kind == "zookeeper":
+            properties = zookeeper_properties(SERVICES["zookeeper"]["environment"])
+            assert properties["clientPort"] == 2181
+            own = {"clientPort": server.port, "clientPortAddress": HOST, "dataDir": self.folder / "data" / "zookeeper"}
+            write_properties(self.folder / "config" / "zookeeper.properties", properties | own)
+        if server.kind == "broker":
+            number = int(server.name.removeprefix("broker-"))
+            properties = broker_properties(SERVICES[self.brokers[number]]["environment"])
             assert properties["broker.id"] == number
             here = {key: self.here(str(value), number) for key, value in properties.items()}
-            own = {"log.dirs": self.folder / "data" / f"broker-{number}"}
-            write_properties(self.folder / "config" / f"broker-{number}.properties", here | own)
-        return servers
+            own = {"log.dirs": self.folder / "data" / server.name}
+            write_properties(self.folder / "config" / f"{server.name}.properties", here | own)
 
     def here(self, text, number=0):
         """Replace the containers' addresses, as a broker's container sees them, by this machine's."""
@@ -251,16 +254,16 @@ def test_each_listener_of_each_broker_names_the_addresses_of_that_listener(compo
 
 def test_messages_go_in_through_one_listener_and_out_through_the_other(composed):
     for number, (host, inside) in enumerate(zip(composed.host, composed.inside, strict=True)):
-        assert cluster.produce(host, f"from-the-host-{number}", [b"1"]) == 1
-        assert cluster.read(inside, f"from-the-host-{number}", 1) == [b"1"]
-        assert cluster.produce(inside, f"from-inside-{number}", [b"2"]) == 1
-        assert cluster.read(host, f"from-inside-{number}", 1) == [b"2"]
+        assert clients.produce(host, f"from-the-host-{number}", [b"1"]) == 1
+        assert clients.read(inside, f"from-the-host-{number}", 1) == [b"1"]
+        assert clients.produce(inside, f"from-inside-{number}", [b"2"]) == 1
+        assert clients.read(host, f"from-inside-{number}", 1) == [b"2"]
 
 
 def test_topics_have_a_replica_on_every_broker(composed):
-    cluster.create(composed.host[0], "replicated")
-    cluster.produce(composed.host[0], "replicated", [b"1"])
-    cluster.read(composed.host[0], "replicated", 1)  # a group makes Kafka's own topic of offsets
+    clients.create(composed.host[0], "replicated")
+    clients.produce(composed.host[0], "replicated", [b"1"])
+    clients.read(composed.host[0], "replicated", 1)  # a group makes Kafka's own topic of offsets
     topics = AdminClient({"bootstrap.servers": composed.host[0]}).list_topics(timeout=20).topics
     for name in ("replicated", "__consumer_offsets"):
         replicas = {len(partition.replicas) for partition in topics[name].partitions.values()}
@@ -270,8 +273,8 @@ def test_topics_have_a_replica_on_every_broker(composed):
 def test_another_network_reaches_the_listener_of_the_containers(composed, inside):
     if inside == HOST:
         pytest.skip("this machine allows no second network namespace (`ip netns add`)")
-    send = "import sys, cluster; print(cluster.produce(sys.argv[1], 'from-elsewhere', [b'1', b'2']))"
+    send = "import sys, cluster; print(clients.produce(sys.argv[1], 'from-elsewhere', [b'1', b'2']))"
     for number, address in enumerate(composed.inside, 1):
         sent = run("ip", "netns", "exec", ELSEWHERE, sys.executable, "-c", send, address)
         assert sent.stdout == "2\n", sent.stderr
-        assert cluster.end_offset(composed.host[0], "from-elsewhere") == 2 * number
+        assert clients.end_offset(composed.host[0], "from-elsewhere") == 2 * number

@@ -7,14 +7,14 @@ import sys
 from itertools import pairwise
 from tempfile import TemporaryDirectory
 
-import cluster
+import clients
 import nbformat
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 import kafkalab
-from kafkalab.runs import NOTEBOOKS
+from kafkalab.headless import NOTEBOOKS
 
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 SHARED = ("00", "03", "04", "05", "06", "07")  # the others use stacks of their own
@@ -28,7 +28,7 @@ def test_backwards_on_a_secured_cluster_that_only_the_environment_names():
     theirs = kafkalab.own_stack(secure=True)
     environment = {
         **os.environ,
-        **cluster.named(theirs),
+        **clients.named(theirs),
         "KAFKA_CLIENT_PROPERTIES": str(theirs.stack.client_files / "client.properties"),
         "KAFKA_SCHEMA_REGISTRY_PROPERTIES": str(theirs.stack.client_files / "schema-registry.properties"),
     }
@@ -53,7 +53,7 @@ def test_learner_leaves_only_their_own_names():
     lab = kafkalab.own_stack()
     shared = [path for path in LESSONS if path.name[:2] in SHARED]
     command = [sys.executable, "-m", "kafkalab", "run", *(f"notebooks/{path.name}" for path in shared)]
-    environment = {**os.environ, **cluster.named(lab), "KAFKALAB_LEARNER": "series"}
+    environment = {**os.environ, **clients.named(lab), "KAFKALAB_LEARNER": "series"}
     try:
         with TemporaryDirectory() as build:
             ran = subprocess.run(

@@ -4,11 +4,11 @@ import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import cluster
+import clients
 import pytest
 
 import kafkalab
-from kafkalab.lab import described
+from kafkalab.cluster.lab import configured
 from kafkalab.settings import StackSettings
 
 
@@ -61,7 +61,9 @@ def test_property_that_no_client_has_is_one_line(monkeypatch, tmp_path, lab):
     monkeypatch.setenv("KAFKA_CLIENT_PROPERTIES", str(file))
     for line in ("securty.protocol=SSL", "schema.registry.tiemout=5"):
         file.write_text(line, encoding="utf-8")
-        with pytest.raises(kafkalab.LabError, match=r"does not take its properties \(.*KAFKA_CLIENT_PROPERTIES"):
+        with pytest.raises(
+            kafkalab.LabError, match=r"does not take its properties \(.*KAFKA_(CLIENT|SCHEMA_REGISTRY)_PROPERTIES"
+        ):
             kafkalab.connect()
 
 
@@ -82,7 +84,7 @@ class Page(BaseHTTPRequestHandler):
 
 def test_web_server_that_is_no_registry_is_one_line(monkeypatch, lab):
     monkeypatch.setenv("KAFKA_BROKER_URL", lab.client["bootstrap.servers"])
-    with cluster.served(HTTPServer(("127.0.0.1", 0), Page)) as port:
+    with clients.served(HTTPServer(("127.0.0.1", 0), Page)) as port:
         monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", f"http://127.0.0.1:{port}")
         with pytest.raises(kafkalab.LabError, match=r"does not answer as one .* check KAFKA_SCHEMA_REGISTRY_URL"):
             kafkalab.connect()
@@ -110,7 +112,7 @@ def test_numbers_of_the_registrys_client_are_numbers_and_secrets_are_not(monkeyp
     file = tmp_path / "registry.properties"
     file.write_text("max.retries=5\nssl.key.password=0123\n", encoding="utf-8")
     monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_PROPERTIES", str(file))
-    registry = described(kafkalab.ClusterSettings.read()).registry
+    registry = configured(kafkalab.ClusterSettings.read()).registry
     assert registry == {**lab.registry, "max.retries": 5, "ssl.key.password": "0123"}
 
 

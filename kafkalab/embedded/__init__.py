@@ -1,1 +1,3 @@
-"""The real stack on this machine: ZooKeeper, brokers and schema registry as processes on a packaged Java."""
+"""The real stack on this machine: servers as processes, and nothing else."""
+
+HOST = "127.0.0.1"  # every server listens on loopback only

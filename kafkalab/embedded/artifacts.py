@@ -39,7 +39,7 @@ def fetch(source: Path | None = None) -> None:
         if not registry_jar().exists():
             _unpack_registry(cache)
     for coordinate, file in lock["kafka"].items():
-        _check(cache / "jars" / _file_name(coordinate), coordinate, file["sha256"])
+        _check(cache / "jars" / file_name(coordinate), coordinate, file["sha256"])
 
 
 def pack(folder: Path) -> None:
@@ -56,13 +56,13 @@ def pack(folder: Path) -> None:
 def class_path() -> str:
     """Return the class path of ZooKeeper and the brokers."""
     jars = StackSettings.read().cache / "jars"
-    return os.pathsep.join(str(jars / _file_name(coordinate)) for coordinate in _lock()["kafka"])
+    return os.pathsep.join(str(jars / file_name(coordinate)) for coordinate in _lock()["kafka"])
 
 
 def registry_jar() -> Path:
     """Return the registry's start jar."""
     (coordinate,) = _lock()["registry"]
-    return StackSettings.read().cache / _file_name(coordinate).removesuffix(".tar.gz") / "quarkus-run.jar"
+    return StackSettings.read().cache / file_name(coordinate).removesuffix(".tar.gz") / "quarkus-run.jar"
 
 
 def archives() -> Path:
@@ -80,7 +80,7 @@ def _lock() -> dict[str, dict[str, dict]]:
     return tomllib.loads(LOCK.read_text(encoding="utf-8"))
 
 
-def _file_name(coordinate: str) -> str:
+def file_name(coordinate: str) -> str:
     """Return Maven's file name for group:artifact:version:classifier:packaging."""
     _, artifact, release, classifier, packaging = coordinate.split(":")
     return f"{artifact}-{release}{'-' * bool(classifier)}{classifier}.{packaging}"
@@ -88,17 +88,17 @@ def _file_name(coordinate: str) -> str:
 
 def _bring(wanted: dict[str, dict], jars: Path, source: Path | None) -> None:
     """Copy or download what is missing of the wanted files into a folder."""
-    missing = {c: file for c, file in wanted.items() if not (jars / _file_name(c)).exists()}
+    missing = {c: file for c, file in wanted.items() if not (jars / file_name(c)).exists()}
     if not missing:
         return
     with tqdm(total=sum(f["size"] for f in missing.values()), desc="Fetching Kafka", unit="B", unit_scale=True) as bar:
         for coordinate, file in missing.items():
             if source:
-                _check(source / _file_name(coordinate), coordinate, file["sha256"], keep=True)
+                _check(source / file_name(coordinate), coordinate, file["sha256"], keep=True)
                 jars.mkdir(parents=True, exist_ok=True)
-                whole = jars / f"{_file_name(coordinate)}.new"
-                shutil.copy(source / _file_name(coordinate), whole)
-                whole.replace(jars / _file_name(coordinate))
+                whole = jars / f"{file_name(coordinate)}.new"
+                shutil.copy(source / file_name(coordinate), whole)
+                whole.replace(jars / file_name(coordinate))
                 bar.update(file["size"])
             else:
                 _fetch_one(coordinate, file, jars, bar)
@@ -152,7 +152,7 @@ def _check(path: Path, coordinate: str, sha256: str, *, keep: bool = False) -> N
 
 def _unpack_registry(cache: Path) -> None:
     ((coordinate, file),) = _lock()["registry"].items()
-    packed, unpacked = cache / "jars" / _file_name(coordinate), cache / "partial"
+    packed, unpacked = cache / "jars" / file_name(coordinate), cache / "partial"
     _check(packed, coordinate, file["sha256"])
     shutil.rmtree(unpacked, ignore_errors=True)
     try:
@@ -172,7 +172,9 @@ def _locked(folder: Path, named: str) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=FETCH_SECONDS):
             yield
     except Timeout:
-        raise LabError(f"waited {FETCH_SECONDS} s for another process that fetches into {folder}, in vain") from None
+        raise LabError(
+            f"timed out after {FETCH_SECONDS} s waiting for another process that fetches into {folder}"
+        ) from None
     except OSError as error:
         raise cannot_write(folder, named, error) from None
 
@@ -183,30 +185,3 @@ def cannot_write(folder: Path, named: str, error: OSError) -> Exception:
     if error.errno not in {getattr(errno, name, None) for name in names}:
         return error
     return LabError(f"cannot write to {folder} ({error.strerror}): free some space, or name another in {named}")
-
-
-def _renew_lock() -> None:
-    """Resolve the requested coordinates again and write artifacts.toml: part of `make lock`."""
-    import jgo  # noqa: PLC0415
-    import tomli_w  # noqa: PLC0415
-    from jgo.maven import MavenContext  # noqa: PLC0415
-
-    def entry(path: Path) -> dict:
-        with path.open("rb") as file:
-            return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-    lock = _lock()
-    environment = jgo.build("+".join(lock["request"]["kafka"]))
-    jars = {path.name: path for path in environment.all_jars}
-    lock["kafka"] = {}
-    for found in environment.lockfile.dependencies:
-        coordinate = f"{found.groupId}:{found.artifactId}:{found.version}:{found.classifier or ''}:{found.packaging}"
-        lock["kafka"][coordinate] = entry(jars[_file_name(coordinate)])
-    group, artifact, release, classifier, packaging = lock["request"]["registry"].split(":")
-    found = MavenContext().project(group, artifact).at_version(release).artifact(classifier, packaging)
-    lock["registry"] = {lock["request"]["registry"]: entry(found.resolve())}
-    LOCK.write_text(tomli_w.dumps(lock), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    _renew_lock()

@@ -18,7 +18,8 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from kafkalab.embedded.server import HOST, write_private, write_properties
+from kafkalab.embedded import HOST
+from kafkalab.embedded.files import write_private, write_properties
 from kafkalab.errors import LabError
 
 BROKER = "broker"  # who the brokers are to each other
@@ -105,9 +106,14 @@ class Security:
             "super.users": f"User:{BROKER};User:{ADMIN}",
         }
 
-    def registry(self, port: int) -> Path:
-        """Write the registry's configuration and return its file (Quarkus documentation, "HTTP reference")."""
-        return write_properties(self._folder / "registry.server.properties", {
+    @property
+    def registry(self) -> Path:
+        """The registry's configuration, which holds a password."""
+        return self._folder / "registry.server.properties"
+
+    def write_registry(self, port: int) -> None:
+        """Write the registry's configuration (Quarkus documentation, "HTTP reference")."""
+        write_properties(self.registry, {
             "quarkus.http.insecure-requests": "disabled",
             "quarkus.http.ssl-port": port,
             "quarkus.http.ssl.certificate.files": self.identity,

@@ -1,27 +1,27 @@
-"""A stack: one ZooKeeper, some brokers and a schema registry that live in one folder."""
+"""A stack: servers that live in one folder and start, end and are asked together."""
 
 import json
-import random
-import re
+import secrets
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psutil
 from filelock import FileLock, Timeout
 
-from kafkalab.embedded import archives, artifacts, processes
-from kafkalab.embedded.broker import SESSION_SECONDS, broker, brokers_known_at
-from kafkalab.embedded.registry import address, client_properties, registry
+from kafkalab.embedded import HOST, archives, artifacts, processes
+from kafkalab.embedded.files import write_private
 from kafkalab.embedded.security import ADMIN, Security
-from kafkalab.embedded.server import HOST, Server, mark, write_private
-from kafkalab.embedded.zookeeper import ask, zookeeper
+from kafkalab.embedded.servers import SERVERS
+from kafkalab.embedded.servers.broker import brokers_known_at
+from kafkalab.embedded.servers.registry import address
+from kafkalab.embedded.servers.server import Layout, Server
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
 from kafkalab.waiting import wait_until
@@ -32,16 +32,20 @@ if TYPE_CHECKING:
 MOST_BROKERS = 5
 START_SECONDS = 120
 STOP_SECONDS = 30
+_LOCK_SECONDS = 2 * START_SECONDS + 2 * STOP_SECONDS  # what another process may take that starts or ends the stack
 _SUBFOLDERS = ("config", "data", "logs", "run", "security", "tmp")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a stack was made with."""
+    """What a stack was made with.
 
-    zookeeper_port: int
-    broker_ports: tuple[int, ...]
-    registry_port: int
+    Attributes:
+        ports: Each server's port, by its name, in the order in which the servers start.
+        secure: With TLS, users and permissions.
+    """
+
+    ports: Mapping[str, int]
     secure: bool = False
 
     @classmethod
@@ -49,10 +53,10 @@ class Options:
         """Return the options of the stack in a folder, None if there is none."""
         try:
             options = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
-            return cls(**{**options, "broker_ports": tuple(options["broker_ports"])})
+            return cls({str(name): int(port) for name, port in options["ports"].items()}, options["secure"])
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise LabError(
                 f"{folder / 'stack.json'} is not a stack's: remove it, or name another folder in KAFKALAB_HOME"
             ) from None
@@ -61,19 +65,37 @@ class Options:
         """Keep the options with the stack."""
         write_private(folder / "stack.json", json.dumps(asdict(self)))
 
+    @classmethod
+    def with_zookeeper(cls, zookeeper: int, brokers: Sequence[int], registry: int, *, secure: bool = False) -> Self:
+        """Return the options of a stack of ZooKeeper, brokers and a registry on these ports."""
+        numbered = {f"broker-{number}": port for number, port in enumerate(brokers)}
+        return cls({"zookeeper": zookeeper, **numbered, "registry": registry}, secure)
+
+    @property
+    def broker_ports(self) -> list[int]:
+        """The ports of the brokers."""
+        return [port for name, port in self.ports.items() if name.startswith("broker-")]
+
+    def __str__(self) -> str:
+        brokers, ports = len(self.broker_ports), ", ".join(map(str, self.ports.values()))
+        return f"{brokers} broker{'s' * (brokers > 1)} on ports {ports}{', secured' * self.secure}"
+
 
 class Stack:
-    """ZooKeeper, brokers and schema registry as processes of this machine.
+    """Servers as processes of this machine.
 
     Attributes:
         folder: Where data, logs, configuration and process records are.
-        options: The ports, and so the number of brokers.
+        options: The servers, their ports, and whether they are secured.
     """
 
     def __init__(self, folder: Path, options: Options) -> None:
         self.folder = folder
         self.options = options
-        self._guard: Popen | None = None
+        self._security = Security(folder / "security") if options.secure else None
+        layout = Layout(folder, options.ports, self._security)
+        self._servers = {name: SERVERS[name.split("-")[0]](layout, name) for name in options.ports}
+        self._guard: Popen[bytes] | None = None
 
     @classmethod
     def shared(cls, brokers: int | None = None, *, secure: bool = False) -> "Stack":
@@ -87,38 +109,34 @@ class Stack:
             LabError: The folder holds the data of more brokers.
         """
         settings = StackSettings.read()
-        there = cls.at(settings.home)
-        runs = there is not None and there.state() != "stopped"
-        if runs and brokers is None and (there.options.secure or not secure):
-            return there
-        kept = len(list((settings.home / "data").glob("broker-*"))) or 1
-        wanted = _checked(kept if brokers is None else brokers)
-        if wanted < kept and not runs:
+        kept = cls.at(settings.home)
+        runs = kept is not None and kept.state() != "stopped"
+        if kept and runs and brokers is None and (kept.options.secure or not secure):
+            return kept
+        most = len(list((settings.home / "data").glob("broker-*"))) or 1
+        wanted = _checked(most if brokers is None else brokers)
+        if wanted < most and not runs:
             raise LabError(
-                f"{settings.home} holds the data of {kept} brokers: `kafkalab up --brokers {kept}`, or forget them "
+                f"{settings.home} holds the data of {most} brokers: `kafkalab up --brokers {most}`, or forget them "
                 "with `kafkalab down --wipe`"
             )
         ports = range(settings.broker_port, settings.broker_port + wanted)
-        secure = secure or (there is not None and there.options.secure)
-        return cls(settings.home, Options(settings.zookeeper_port, tuple(ports), settings.registry_port, secure))
+        secure = secure or (kept is not None and kept.options.secure)
+        zookeeper, registry = settings.zookeeper_port, settings.registry_port
+        return cls(settings.home, Options.with_zookeeper(zookeeper, ports, registry, secure=secure))
 
     @classmethod
     def own(cls, brokers: int = 1, *, secure: bool = False) -> "Stack":
-        """Start a stack for one lesson: on free ports, in a folder of its own, gone with the Python that called this.
+        """Return a stack that does not run yet: on free ports, in a new folder, gone with the Python that called this.
 
         Raises:
-            LabError: The stack could not be started.
+            LabError: The number of brokers is not 1 to 5, or no ports are free.
         """
-        ports = free_ports(_checked(brokers) + 2)
-        folder = Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve()
-        stack = cls(folder, Options(ports[0], tuple(ports[2:]), ports[1], secure))
-        stack.options.write(folder)
-        stack._guard = processes.guard(folder)
-        try:
-            stack.up()
-        except BaseException:
-            stack.down(wipe=True)
-            raise
+        zookeeper, registry, *ports = free_ports(_checked(brokers) + 2)
+        options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
+        stack = cls(Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve(), options)
+        stack.options.write(stack.folder)
+        stack._guard = processes.guard(stack.folder)
         return stack
 
     @classmethod
@@ -135,7 +153,7 @@ class Stack:
     @property
     def schema_registry_url(self) -> str:
         """The base address of the registry's Confluent-compatible API."""
-        return address(self.options.registry_port, self._security)
+        return address(self.options.ports["registry"], secure=self.options.secure)
 
     @property
     def client(self) -> dict[str, str]:
@@ -144,9 +162,9 @@ class Stack:
         return self._security.client(self.bootstrap_servers) if self._security else servers
 
     @property
-    def registry_client(self) -> dict[str, object]:
+    def registry_client(self) -> dict[str, str]:
         """What `SchemaRegistryClient` takes."""
-        return client_properties(self.options.registry_port, self._security)
+        return {"url": self.schema_registry_url, **(self._security.registry_client() if self._security else {})}
 
     @property
     def admin(self) -> dict[str, str]:
@@ -159,22 +177,14 @@ class Stack:
         return self.folder / "security" if self.options.secure else None
 
     @property
-    def _security(self) -> Security | None:
-        return Security(self.folder / "security") if self.options.secure else None
-
-    @property
     def zookeeper(self) -> str:
         """ZooKeeper's address."""
-        return f"{HOST}:{self.options.zookeeper_port}"
+        return f"{HOST}:{self.options.ports['zookeeper']}"
 
     @property
     def names(self) -> list[str]:
-        """The servers' names."""
-        return [
-            "zookeeper",
-            *(f"broker-{number}" for number in range(len(self.options.broker_ports))),
-            "registry",
-        ]
+        """The servers' names, in the order in which they start."""
+        return list(self._servers)
 
     def up(self) -> None:
         """Start what does not run and wait until every server answers.
@@ -183,40 +193,35 @@ class Stack:
             LabError: A port is taken, the stack runs with other options, or a server ended or did not answer in time.
                 What this call started is ended again.
         """
+        if self._is_up():
+            return
         artifacts.fetch()
         archives.make_base()
         with self._locked():
-            there = Stack.at(self.folder)
-            if there and there.options != self.options and there.state() != "stopped":
-                raise LabError(
-                    f"the stack in {self.folder} runs with {_described(there.options)}, not "
-                    f"{_described(self.options)}: `kafkalab down` first, or use it as it is"
-                )
-            if not there and any((self.folder / name).exists() for name in _SUBFOLDERS):
-                raise LabError(f"{self.folder} is not a stack's folder: name another one in KAFKALAB_HOME")
-            if not there or there.options != self.options:
-                self.options.write(self.folder)
-            security = self._security
-            if security:
-                security.make()
-            servers = self._servers()
+            if self._is_up():
+                return
+            self._claim_folder()
+            if self._security:
+                self._security.make()
             if self.state() == "stopped":
                 shutil.rmtree(self.folder / "logs", ignore_errors=True)
-            missing = [server for server in servers if not self._process(server.name)]
-            with self._undone(missing):
-                self._start(missing)
-                self._wait(servers)
-                ports, ids = self.options.broker_ports, set(range(len(self.options.broker_ports)))
+            with self._started([server for server in self._servers.values() if not self._process(server)]):
+                self._wait_for(self._servers.values())
+                ports = self.options.broker_ports
+                ids = set(range(len(ports)))
                 known = "the brokers to know each other"
-                wait_until(lambda: all(brokers_known_at(port, security) == ids for port in ports), known, START_SECONDS)
-                if security:
-                    security.write_clients(self.bootstrap_servers)
-                    security.grant(self.bootstrap_servers)
-            running = {server.kind: self._process(server.name) for server in servers}
+                wait_until(
+                    lambda: all(brokers_known_at(port, self._security) == ids for port in ports), known, START_SECONDS
+                )
+                if self._security:
+                    self._security.write_clients(self.bootstrap_servers)
+                    self._security.grant(self.bootstrap_servers)
+            self._ready.touch()
+            running = {server.kind: self._process(server) for server in self._servers.values()}
             archives.make({kind: process.pid for kind, process in running.items() if process})
 
     def down(self, *, wipe: bool = False) -> None:
-        """Stop every server, ZooKeeper last, so that the brokers can sign off.
+        """Stop every server, in the order that lets the brokers sign off with ZooKeeper.
 
         Args:
             wipe: Forget data, logs and options too.
@@ -224,8 +229,10 @@ class Stack:
         if not Stack.at(self.folder):  # nothing in this folder is ours
             return
         with self._locked():
-            self._end([name for name in self.names if name != "zookeeper"], at_once=wipe)
-            self._end(["zookeeper"], at_once=wipe)
+            self._ready.unlink(missing_ok=True)
+            coordinators = {name for server in self._servers.values() for name in server.starts_after()}
+            self._end([s for s in self._servers.values() if s.name not in coordinators], at_once=wipe)
+            self._end([self._servers[name] for name in coordinators], at_once=wipe)
             if wipe:
                 for name in _SUBFOLDERS:
                     shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -239,44 +246,40 @@ class Stack:
                 self._guard = None
 
     def start(self, name: str) -> None:
-        """Start one server and wait until it answers."""
-        with self._locked():
-            server = self._servers()[self._index(name)]
-            missing = [] if self._process(name) else [server]
-            with self._undone(missing):
-                self._start(missing)
-                self._wait([server])
+        """Start one server and wait until it answers.
+
+        Raises:
+            LabError: There is no such server or no stack yet, or the server ended or did not answer in time.
+        """
+        chosen = self._server(name)
+        if not Stack.at(self.folder):
+            raise LabError(f"there is no stack in {self.folder} yet: `kafkalab up` makes it")
+        with self._locked(), self._started([] if self._process(chosen) else [chosen]):
+            self._wait_for([chosen])
 
     def stop(self, name: str) -> None:
         """Ask one server to end, as an orderly shutdown does, and wait until it has."""
-        self._index(name)
+        chosen = self._server(name)
         with self._locked():
-            self._end([name])
+            self._end([chosen])
 
     def kill(self, name: str) -> None:
         """End one server at once, as a crash does (SIGKILL)."""
-        self._index(name)
+        chosen = self._server(name)
         with self._locked():
-            self._end([name], at_once=True)
+            self._end([chosen], at_once=True)
 
     def log(self, name: str) -> Path:
         """Return the file that a server's output goes to."""
-        self._index(name)
-        return self.folder / "logs" / f"{name}.log"
+        return self._server(name).log
 
     def state(self) -> str:
         """Return `running`, `degraded` when only some servers run, or `stopped`."""
-        running = sum(self._process(name) is not None for name in self.names)
-        return "stopped" if running == 0 else "running" if running == len(self.names) else "degraded"
+        running = sum(self._process(server) is not None for server in self._servers.values())
+        return "stopped" if running == 0 else "running" if running == len(self._servers) else "degraded"
 
-    def status(self) -> dict:
-        """Return what `kafkalab status --json` prints; memory in megabytes of resident memory."""
-        ports = [self.options.zookeeper_port, *self.options.broker_ports, self.options.registry_port]
-        rows = []
-        for name, port in zip(self.names, ports, strict=True):
-            process = self._process(name)
-            memory = round(process.memory_info().rss / 1e6) if process else None
-            rows.append({"name": name, "pid": process.pid if process else None, "port": port, "rss_mb": memory})
+    def status(self) -> dict[str, object]:
+        """Return what `kafkalab status --json` prints."""
         return {
             "state": self.state(),
             "bootstrap_servers": self.bootstrap_servers,
@@ -284,94 +287,120 @@ class Stack:
             "zookeeper": self.zookeeper,
             "folder": str(self.folder),
             "client_files": str(self.client_files) if self.client_files else None,
-            "processes": rows,
+            "processes": self.processes(),
         }
 
-    def _servers(self) -> list[Server]:
-        """Write each server's configuration and return them all."""
-        ports = self.options
-        brokers = [
-            broker(self.folder, number, port, len(ports.broker_ports), ports.zookeeper_port, self._security)
-            for number, port in enumerate(ports.broker_ports)
-        ]
-        return [
-            zookeeper(self.folder, ports.zookeeper_port),
-            *brokers,
-            registry(self.folder, ports.registry_port, self._security),
-        ]
+    def processes(self) -> list[dict[str, object]]:
+        """Return a row for each server: `name`, `pid`, `port` and `rss_mb`, megabytes of resident memory.
 
-    def _index(self, name: str) -> int:
-        if name not in self.names:
+        Process id and memory are None for a server that does not run.
+        """
+        rows = []
+        for server in self._servers.values():
+            process, memory = self._process(server), None
+            with suppress(psutil.Error):  # it ended in this moment
+                memory = round(process.memory_info().rss / 1e6) if process else None
+            rows.append(
+                {"name": server.name, "pid": process.pid if process else None, "port": server.port, "rss_mb": memory}
+            )
+        return rows
+
+    def _server(self, name: str) -> Server:
+        if name not in self._servers:
             raise LabError(f"there is no server {name!r} in this stack, only {', '.join(self.names)}")
-        return self.names.index(name)
+        return self._servers[name]
 
-    def _record(self, name: str) -> Path:
-        return self.folder / "run" / f"{name}.pid"
+    def _process(self, server: Server) -> psutil.Process | None:
+        return processes.running(server.record, server.mark)
 
-    def _process(self, name: str) -> psutil.Process | None:
-        return processes.running(self._record(name), mark(self.folder, name))
+    @property
+    def _ready(self) -> Path:
+        """A file that is there while the whole stack has once been up since it was last ended."""
+        return self.folder / "data" / "ready"
+
+    def _is_up(self) -> bool:
+        kept = Stack.at(self.folder)
+        return kept is not None and kept.options == self.options and self._ready.exists() and self.state() == "running"
+
+    def _claim_folder(self) -> None:
+        """Keep the options in the folder.
+
+        Raises:
+            LabError: A stack with other options runs there, or something else is in the folder.
+        """
+        kept = Stack.at(self.folder)
+        if kept and kept.options != self.options and kept.state() != "stopped":
+            raise LabError(
+                f"the stack in {self.folder} runs with {kept.options}, not {self.options}: `kafkalab down` first, or "
+                "use it as it is"
+            )
+        if not kept and any((self.folder / name).exists() for name in _SUBFOLDERS):
+            raise LabError(f"{self.folder} is not a stack's folder: name another one in KAFKALAB_HOME")
+        if not kept or kept.options != self.options:
+            self.options.write(self.folder)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Let one process at a time change the stack."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / ".lock", timeout=START_SECONDS):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS):
                 yield
         except Timeout:
             raise LabError(
-                f"waited {START_SECONDS} s for another process that changes {self.folder}, in vain"
+                f"timed out after {_LOCK_SECONDS} s waiting for another process that changes {self.folder}"
             ) from None
         except OSError as error:
             raise artifacts.cannot_write(self.folder, "KAFKALAB_HOME", error) from None
 
+    @contextmanager
+    def _started(self, servers: list[Server]) -> Iterator[None]:
+        """Start servers, and end them again if that, or what follows, fails or is interrupted."""
+        try:
+            self._start(servers)
+            yield
+        except BaseException:
+            self._end(servers, at_once=True)
+            raise
+
     def _start(self, servers: list[Server]) -> None:
-        """Start servers side by side, as far as they can be: who crashed has to be forgotten by ZooKeeper first."""
+        """Start servers side by side, as far as they can be."""
         for server in servers:
             if owner := processes.listener(HOST, server.port):
                 raise LabError(
                     f"port {server.port} for {server.name} is taken by {owner}: stop that, or choose another port with "
-                    f"{_port_variable(server.name)}"
+                    f"KAFKALAB_{server.kind.upper()}_PORT"
                 )
-        crashed = any(self._record(server.name).exists() for server in servers)  # an orderly end removes the record
         for name in ("data", "logs", "run", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
+        crashed = {server.name for server in servers if server.record.exists()}  # an orderly end removes the record
         for server in servers:
-            if server.kind == "broker":
-                still_there = f"ZooKeeper to forget the last session of {server.name}"
-                wait_until(lambda s=server: not self._registered(s.name), still_there, SESSION_SECONDS * 10)
-            processes.start(server.command(), self.log(server.name), self.folder, self._record(server.name))
-            if crashed and server.kind == "zookeeper":
-                self._wait([server])
+            server.configure()
+            if crashed:
+                self._wait_for(
+                    [self._servers[name] for name in server.starts_after() if self._servers[name] in servers]
+                )
+                wait_until(server.may_start, f"the start of {server.name} to be possible", START_SECONDS)
+            processes.start(server.command(), server.log, self.folder, server.record)
 
-    @contextmanager
-    def _undone(self, servers: list[Server]) -> Iterator[None]:
-        """End servers that were just started again if what follows fails or is interrupted."""
-        try:
-            yield
-        except BaseException:
-            self._end([server.name for server in servers], at_once=True)
-            raise
-
-    def _wait(self, servers: list[Server]) -> None:
+    def _wait_for(self, servers: Iterable[Server]) -> None:
         """Wait until each server answers; a server that ends first is an error with the reason from its log."""
         silent = list(servers)
+        names = ", ".join(server.name for server in silent)
 
         def all_answer() -> bool:
             for server in list(silent):
-                if not self._process(server.name):  # asked first: somebody else's server may answer in its place
-                    log = self.log(server.name)
-                    raise LabError(f"{server.name} ended: {_reason(log)} (all of it in {log})")
+                if not self._process(server):  # asked first: somebody else's server may answer in its place
+                    raise LabError(f"{server.name} ended: {server.reason()} (all of it in {server.log})")
                 if server.serves():
                     silent.remove(server)
             return not silent
 
-        names = ", ".join(server.name for server in servers)
         wait_until(all_answer, f"{names} to answer (logs in {self.folder / 'logs'})", START_SECONDS)
 
-    def _end(self, names: Iterable[str], *, at_once: bool = False) -> None:
+    def _end(self, servers: list[Server], *, at_once: bool = False) -> None:
         """End servers side by side; only an orderly end removes the record."""
-        ending = {name: process for name in names if (process := self._process(name))}
+        ending = {server: process for server in servers if (process := self._process(server))}
         for process in ending.values():
             with suppress(psutil.NoSuchProcess):
                 process.kill() if at_once else process.terminate()
@@ -383,13 +412,9 @@ class Stack:
         processes.reap()
         if sys.platform == "win32":  # which knows no orderly end of another process
             return
-        for name in names:
-            if not at_once and ending.get(name) not in slow:
-                self._record(name).unlink(missing_ok=True)
-
-    def _registered(self, name: str) -> bool:
-        """Ask ZooKeeper whether a session holds the broker's node; a broker cannot register while an old one does."""
-        return f"/brokers/ids/{name.removeprefix('broker-')}" in ask(self.options.zookeeper_port, "dump").split()
+        for server in servers:
+            if not at_once and ending.get(server) not in slow:
+                server.record.unlink(missing_ok=True)
 
 
 def _checked(brokers: int) -> int:
@@ -398,29 +423,10 @@ def _checked(brokers: int) -> int:
     return brokers
 
 
-def _described(options: Options) -> str:
-    brokers = len(options.broker_ports)
-    ports = ", ".join(map(str, (options.zookeeper_port, *options.broker_ports, options.registry_port)))
-    return f"{brokers} broker{'s' * (brokers > 1)} on ports {ports}{', secured' * options.secure}"
-
-
-def _port_variable(name: str) -> str:
-    return f"KAFKALAB_{name.split('-')[0].upper()}_PORT"
-
-
-def _reason(log: Path) -> str:
-    """Return the lines of a log that tell why a server ended: from the fatal error on, else the last ones."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    telling = [line for line in lines if re.search("ERROR|FATAL|Exception|Error:", line) and not line.startswith("\t")]
-    fatal = next((number for number, line in enumerate(telling) if "atal error" in line), None)
-    chosen = telling[fatal : fatal + 2] if fatal is not None else (telling or lines)[-3:]
-    return " | ".join(dict.fromkeys(chosen)) or "it printed nothing"
-
-
 def free_ports(count: int) -> list[int]:
     """Return ports below the ephemeral range: a client that dials a dead broker there cannot meet itself."""
-    free = []
-    for port in random.sample(range(20_000, 32_000), 200):
+    free: list[int] = []
+    for port in secrets.SystemRandom().sample(range(20_000, 32_000), 200):  # no seed of a notebook's may choose them
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
             free.append(port)

@@ -1,1 +1,1 @@
-"""The origin's three programs: two sources and a printer."""
+"""The origin's three programs, two sources and a printer, and the producer that lessons share with them."""

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from kafkalab.lab import Lab
-from kafkalab.producer import AvroProducer
+from kafkalab.cluster.lab import Lab
+from kafkalab.programs.avro_producer import AvroProducer
 from kafkalab.settings import SCHEMAS, ClusterSettings
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from kafkalab.cluster.lab import Lab
 from kafkalab.errors import LabError
-from kafkalab.lab import Lab
-from kafkalab.producer import queue
+from kafkalab.programs.avro_producer import queue
 from kafkalab.settings import ClusterSettings
 
 

@@ -1,20 +1,15 @@
 """print: a consumer that shows what both sources send, whichever was started first."""
 
 from collections.abc import Callable
-from typing import Any
 
-import httpx2
-from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer
-from confluent_kafka.schema_registry.error import SchemaRegistryError
-from confluent_kafka.serialization import MessageField, SerializationContext
 
+from kafkalab.cluster.lab import Lab
+from kafkalab.cluster.messages import decode
 from kafkalab.errors import LabError
-from kafkalab.lab import Lab
 from kafkalab.settings import ClusterSettings
-
-MAGIC = b"\x00"  # the first byte of a message with a schema id
 
 
 def print_messages(lab: Lab, show: Callable[[object], None] = print) -> tuple[int, int]:
@@ -58,22 +53,3 @@ def print_messages(lab: Lab, show: Callable[[object], None] = print) -> tuple[in
             show(text)
             consumer.store_offsets(message)
     return decoded, failed
-
-
-def decode(message: Message, deserialize: AvroDeserializer) -> Any:
-    """Return the record of a message with a schema id, and the text of one without.
-
-    Raises:
-        ValueError: The message is neither.
-        LabError: The registry does not answer, which is no fault of the message.
-    """
-    value = message.value()
-    if value is None or value[:1] != MAGIC:
-        return value.decode() if value else value
-    try:
-        return deserialize(value, SerializationContext(message.topic(), MessageField.VALUE))
-    except Exception as error:
-        refused = isinstance(error, SchemaRegistryError) and error.http_status_code != 404
-        if refused or isinstance(error, httpx2.TransportError):
-            raise LabError(f"the registry does not answer ({error}): `kafkalab status` tells whether it runs") from None
-        raise ValueError(f"{type(error).__name__}: {error}") from error

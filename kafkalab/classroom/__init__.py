@@ -1,0 +1,1 @@
+"""Exercises that the cluster checks, and the table of a class."""

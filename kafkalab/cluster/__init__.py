@@ -1,0 +1,1 @@
+"""One running cluster, wherever it is: how it is named and what one asks it."""

@@ -1,0 +1,95 @@
+"""A Kafka 3.9 broker, which registers with ZooKeeper."""
+
+import socket
+from pathlib import Path
+from typing import ClassVar
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from kafkalab.embedded import HOST, artifacts
+from kafkalab.embedded.files import write_properties
+from kafkalab.embedded.security import BROKER, Security
+from kafkalab.embedded.servers.server import JavaServer
+from kafkalab.embedded.servers.zookeeper import ask
+
+SESSION_SECONDS = 3  # after which ZooKeeper gives up a broker that it does not hear from
+
+
+class Broker(JavaServer):
+    """One broker of a stack (Kafka 3.9 documentation, "Broker Configs")."""
+
+    kind: ClassVar = "broker"
+    heap: ClassVar = 512
+
+    @property
+    def _id(self) -> int:
+        return int(self.name.removeprefix("broker-"))
+
+    @property
+    def _zookeeper_port(self) -> int:
+        return self.layout.ports["zookeeper"]
+
+    @property
+    def _config(self) -> Path:
+        return self.layout.folder / "config" / f"{self.name}.properties"
+
+    def configure(self) -> None:
+        """Write the broker's properties."""
+        brokers, security = len(self.layout.named("broker")), self.layout.security
+        replicas, in_sync = min(3, brokers), min(2, brokers)
+        listener = f"{'SASL_SSL' if security else 'PLAINTEXT'}://{HOST}:{self.port}"
+        write_properties(self._config, {
+            "broker.id": self._id,
+            "listeners": listener,
+            "advertised.listeners": listener,
+            "zookeeper.connect": f"{HOST}:{self._zookeeper_port}",
+            "zookeeper.session.timeout.ms": SESSION_SECONDS * 1000,
+            "zookeeper.connection.timeout.ms": 60_000,  # ZooKeeper starts at the same time, on a busy machine
+            "log.dirs": self.layout.folder / "data" / self.name,
+            "default.replication.factor": replicas,
+            "min.insync.replicas": in_sync,
+            "offsets.topic.replication.factor": replicas,
+            "offsets.topic.num.partitions": 8,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
+            "transaction.state.log.num.partitions": 8,
+            "controlled.shutdown.retry.backoff.ms": 500,  # brokers that stop side by side wait for each other no longer
+            "auto.leader.rebalance.enable": "false",  # leaders move when a lesson moves them, not every five minutes
+            "offsets.retention.minutes": 60 * 24 * 365,  # a group without members keeps its offsets over the holidays
+            "group.initial.rebalance.delay.ms": 0,  # a lesson does not wait for members that will not come
+            "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,  # bytes; the usual 128 MB are a quarter of the heap here
+            **(security.broker() if security else {}),
+        })  # fmt: skip
+
+    def arguments(self) -> list[str]:
+        """Return class path, main class and file."""
+        return ["-cp", artifacts.class_path(), "kafka.Kafka", str(self._config)]
+
+    def may_start(self) -> bool:
+        """Ask ZooKeeper whether an earlier session still holds the broker's node: it could not register then."""
+        return f"/brokers/ids/{self._id}" not in ask(self._zookeeper_port, "dump").split()
+
+    def starts_after(self) -> list[str]:
+        """Name ZooKeeper, which knows the sessions of before a crash only once it serves."""
+        return ["zookeeper"]
+
+    def serves(self) -> bool:
+        """Ask it for the brokers that it knows."""
+        return self._id in brokers_known_at(self.port, self.layout.security)
+
+
+def brokers_known_at(port: int, security: Security | None = None) -> set[int]:
+    """Return the ids of the brokers that the broker on this port of loopback knows.
+
+    The set is empty while it does not answer, or knows no controller: who asks for a topic then would wait in vain.
+    """
+    try:
+        socket.create_connection((HOST, port), timeout=0.5).close()
+        address = f"{HOST}:{port}"
+        client = security.client(address, BROKER) if security else {"bootstrap.servers": address}
+        admin = AdminClient({**client, "log_level": 0})
+        known = admin.list_topics(timeout=2 if security else 0.5)  # TLS and SASL take some round trips
+        return set(known.brokers) if known.controller_id in known.brokers else set()
+    except (OSError, KafkaException):
+        return set()

@@ -1,0 +1,1 @@
+"""What several lessons draw: the colours, the live figure, the workflow."""

@@ -1,0 +1,104 @@
+import time
+
+import matplotlib as mpl
+import pytest
+from confluent_kafka import KafkaException, Producer
+
+from kafkalab import wait_until
+from kafkalab.lessons.consumer import Member, Progress, draw_deliveries, draw_ownership, revoked, settled
+
+mpl.use("agg")
+
+TOPIC = "test-groups"
+MESSAGES = 30
+
+
+@pytest.fixture
+def config(lab):
+    lab.fresh_topic(TOPIC, partitions=3)
+    with Producer(lab.client) as producer:
+        for number in range(MESSAGES):
+            producer.produce(TOPIC, str(number), partition=number % 3)
+    return {
+        **lab.client,
+        "group.id": f"test-groups-{time.time_ns()}",
+        "auto.offset.reset": "earliest",
+        "auto.commit.interval.ms": 100,
+        "heartbeat.interval.ms": 300,
+        "session.timeout.ms": 6000,
+    }
+
+
+def wait_for(members):
+    wait_until(lambda: settled(members, 3), "every partition to have one owner")
+
+
+def test_members_share_the_partitions_and_the_heir_takes_over(config):
+    config["session.timeout.ms"] = 45_000  # longer than the wait for the heir
+    first = Member("first", config, TOPIC)
+    wait_for([first])
+    second = Member("second", config, TOPIC)
+    wait_for([first, second])
+    assert (first.partitions, second.partitions) == ([0, 1], [2])
+    assert revoked([first, second]) == 3
+
+    second.close()
+    wait_for([first])
+    assert second.partitions == []
+    first.close()
+
+
+def test_who_vanishes_is_missed_only_after_the_session(config):
+    first, second = Member("first", config, TOPIC), Member("second", config, TOPIC)
+    wait_for([first, second])
+    vanishing = time.monotonic()
+    second.vanish()
+    wait_for([first])
+    assert time.monotonic() - vanishing > 4
+    first.close()
+
+
+def test_progress_goes_from_nothing_to_everything(lab, config):
+    progress = Progress(lab, config["group.id"], TOPIC)
+    assert progress.ask() == (MESSAGES, 0)
+    member = Member("only", config, TOPIC)
+    seen = []
+    for _, produced, consumed in progress.follow(every=0.1, seconds=30):
+        seen.append(consumed)
+        if consumed == produced:
+            break
+    member.close()
+    assert seen == sorted(seen)
+    assert progress.ask() == (MESSAGES, MESSAGES)
+    assert member.received == {0: 10, 1: 10, 2: 10}
+
+
+def test_follow_ends_by_itself(lab, config):
+    assert len(list(Progress(lab, config["group.id"], TOPIC).follow(every=0.1, seconds=0.3))) <= 3
+
+
+def test_a_member_reports_what_ended_it(config):
+    member = Member("strict", {**config, "auto.offset.reset": "error"}, TOPIC)
+    wait_until(member.ended, "the member to end")
+    with pytest.raises(KafkaException, match="_AUTO_OFFSET_RESET"):
+        member.close()
+
+
+def test_timeline_has_a_bar_for_each_time_that_a_partition_was_owned(config):
+    first = Member("first", config, TOPIC)
+    wait_for([first])
+    joined = time.monotonic()
+    second = Member("second", config, TOPIC)
+    wait_for([first, second])
+    axes = draw_ownership([first, second], "Owners", {"second joins": joined}).axes[0]
+    first.close()
+    second.close()
+    assert axes.get_title() == "Owners"
+    assert [text.get_text() for text in axes.texts] == ["second joins"]
+    assert sum(len(bars.get_paths()) for bars in axes.collections) == 6  # 3 before, 3 after
+
+
+def test_strips_show_each_way_and_its_counts():
+    axes = draw_deliveries({"one": [0, 1], "other": [2, 1]}, "Crash").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "other"]
+    assert axes.images[0].get_array().tolist() == [[0, 1], [2, 1]]
