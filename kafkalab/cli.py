@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from kafkalab.cluster.lab import connect
-from kafkalab.embedded import archives, artifacts
+from kafkalab.embedded import artifacts
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
 from kafkalab.programs.count_up import count_up
@@ -48,16 +48,17 @@ def fetch(target: Path | None, source: Path | None) -> None:
     if target:
         artifacts.pack(target)
     else:
-        artifacts.fetch(source)
-        archives.make_base()
+        Stack.shared().fetch(source)
 
 
 @app.command(epilog="Example: kafkalab up --brokers 3")
 @click.option("--brokers", type=int, help="How many, 1 to 5; without it as many as the folder has, or 1.")
+@click.option("--mode", type=click.Choice(["zookeeper", "kraft"]), help="With ZooKeeper, or the current Kafka without.")
+@click.option("--controllers", type=click.IntRange(0, 5), default=0, help="Controllers of their own; only with kraft.")
 @click.option("--secure", is_flag=True, help="With TLS, users with passwords, and permissions.")
-def up(brokers: int | None, secure: bool) -> None:
+def up(brokers: int | None, mode: str | None, controllers: int, secure: bool) -> None:
     """Start the stack, or what is missing of it, and wait until it serves."""
-    stack = Stack.shared(brokers, secure=secure)
+    stack = Stack.shared(brokers, mode=mode, controllers=controllers, secure=secure)
     stack.up()
     _print_status(stack)
 
@@ -202,7 +203,7 @@ def class_(as_json: bool) -> None:
 
 def _print_status(stack: Stack) -> None:
     facts = stack.status()
-    for key in ("state", "bootstrap_servers", "schema_registry_url", "zookeeper", "folder", "client_files"):
+    for key in ("state", "mode", "bootstrap_servers", "schema_registry_url", "zookeeper", "folder", "client_files"):
         if not facts[key]:  # a stack that is not secured has none
             continue
         click.echo(f"{key + ':':21}{facts[key]}")

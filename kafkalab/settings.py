@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import javaproperties
 from filelock import FileLock
@@ -139,6 +139,14 @@ class StackSettings(_Checked):
         default_factory=lambda: user_cache_path("kafkalab", appauthor=False), alias="KAFKALAB_CACHE",
         examples=["kafkalab-cache"],
         description="the folder for downloads, shared by all stacks, no comma in it",
+    )  # fmt: skip
+    mode: Literal["zookeeper", "kraft"] | None = Field(
+        None, alias="KAFKALAB_MODE", examples=["kraft"],
+        description="zookeeper (Kafka 3.9) or kraft (the current Kafka); unset: what the folder has, else zookeeper",
+    )  # fmt: skip
+    controller_port: Port = Field(
+        9392, alias="KAFKALAB_CONTROLLER_PORT", examples=[9392],
+        description="the first controller's port without ZooKeeper; the others follow it",
     )  # fmt: skip
     zookeeper_port: Port = Field(2181, alias="KAFKALAB_ZOOKEEPER_PORT", examples=[2181], description="ZooKeeper's port")
     broker_port: Port = Field(

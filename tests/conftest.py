@@ -10,7 +10,8 @@ import pytest
 
 import kafkalab
 from kafkalab.embedded import processes
-from kafkalab.embedded.stack import Options, Stack, free_ports
+from kafkalab.embedded.options import Options
+from kafkalab.embedded.stack import Stack, free_ports
 
 KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_fields.values()]
 

@@ -21,7 +21,8 @@ from confluent_kafka.admin import AdminClient
 from kafkalab.cli import app
 from kafkalab.embedded import HOST, processes
 from kafkalab.embedded.files import write_properties
-from kafkalab.embedded.stack import Options, Stack, free_ports
+from kafkalab.embedded.options import Options
+from kafkalab.embedded.stack import Stack, free_ports
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

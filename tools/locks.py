@@ -20,16 +20,25 @@ def entry(path: Path) -> dict[str, object]:
 def renew() -> None:
     """Resolve the requested coordinates again and write artifacts.toml."""
     lock = tomllib.loads(LOCK.read_text(encoding="utf-8"))
-    environment = jgo.build("+".join(lock["request"]["kafka"]))
-    jars = {path.name: path for path in environment.all_jars}
-    lock["kafka"] = {}
-    for found in environment.lockfile.dependencies:
-        coordinate = f"{found.groupId}:{found.artifactId}:{found.version}:{found.classifier or ''}:{found.packaging}"
-        lock["kafka"][coordinate] = entry(jars[file_name(coordinate)])
-    group, artifact, release, classifier, packaging = lock["request"]["registry"].split(":")
-    found = MavenContext().project(group, artifact).at_version(release).artifact(classifier, packaging)
-    lock["registry"] = {lock["request"]["registry"]: entry(found.resolve())}
+    for name, wanted in lock["request"].items():
+        lock[name] = resolved(wanted) if isinstance(wanted, list) else single(wanted)
     LOCK.write_text(tomli_w.dumps(lock), encoding="utf-8")
+
+
+def resolved(coordinates: list[str]) -> dict[str, object]:
+    """Return the entries of jars and of all that they need."""
+    environment = jgo.build("+".join(coordinates))
+    jars = {path.name: path for path in environment.all_jars}
+    needed = environment.lockfile.dependencies
+    found = [f"{d.groupId}:{d.artifactId}:{d.version}:{d.classifier or ''}:{d.packaging}" for d in needed]
+    return {coordinate: entry(jars[file_name(coordinate)]) for coordinate in found}
+
+
+def single(coordinate: str) -> dict[str, object]:
+    """Return the entry of one file, named by classifier and packaging."""
+    group, artifact, release, classifier, packaging = coordinate.split(":")
+    found = MavenContext().project(group, artifact).at_version(release).artifact(classifier, packaging)
+    return {coordinate: entry(found.resolve())}
 
 
 if __name__ == "__main__":

@@ -3,65 +3,57 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 from kafkalab.embedded import artifacts
 
-BASE = "base.jsa"  # the classes of Java itself, which the packaged runtime brings no archive of
+_BASE = "base.jsa"  # the classes of Java itself, which the packaged runtime brings no archive of
+_MAKE_SECONDS = 60
 
 
-def flags(kind: str) -> list[str]:
-    """Return the JVM flags that use the archives of a kind of server, or that prepare to make them."""
-    base, own = artifacts.archives() / BASE, artifacts.archives() / f"{kind}.jsa"
-    if own.exists():
-        return [f"-XX:SharedArchiveFile={base}{os.pathsep}{own}"]
-    return [f"-XX:SharedArchiveFile={base}", "-XX:+RecordDynamicDumpInfo"] if base.exists() else []
-
-
-def make_base() -> None:
-    """Make the archive of Java's own classes, unless it is there."""
-    _make(
-        BASE,
-        lambda new: [
-            str(artifacts.JAVA),
-            "-XX:-UsePerfData",
-            "-Xshare:dump",
-            "-XX:+UseSerialGC",
-            f"-XX:SharedArchiveFile={new}",
-        ],
-    )
-
-
-def make(running: Mapping[str, int]) -> None:
-    """Make the archives that are missing out of what running servers have loaded.
+def flags(files: str, kind: str, *, ends: bool = False) -> list[str]:
+    """Return the JVM flags that use an archive, or that prepare to make it.
 
     Args:
-        running: The process id of one server of each kind.
+        files: The set of files that the program is in.
+        kind: What the program is; each kind has an archive.
+        ends: Whether the program ends by itself, and so writes its archive then; a server is asked while it runs.
     """
-    for kind, pid in running.items():
-        _make(
-            f"{kind}.jsa",
-            partial(_dump, pid),
-        )
+    base, own = artifacts.archives(files) / _BASE, artifacts.archives(files) / f"{kind}.jsa"
+    if own.exists():
+        return [f"-XX:SharedArchiveFile={base}{os.pathsep}{own}"]
+    if not base.exists():
+        return []
+    return [
+        f"-XX:SharedArchiveFile={base}",
+        f"-XX:ArchiveClassesAtExit={own}" if ends else "-XX:+RecordDynamicDumpInfo",
+    ]
 
 
-def _dump(pid: int, archive: Path) -> list[str]:
-    """Return the command that makes a running JVM write what it has loaded."""
+def make_base(files: str) -> None:
+    """Make the archive of Java's own classes for a set of files, unless it is there."""
+    archive = artifacts.archives(files) / _BASE
+    command = [str(artifacts.JAVA), "-XX:-UsePerfData", "-Xshare:dump", "-XX:+UseSerialGC"]
+    _make(archive, lambda new: [*command, f"-XX:SharedArchiveFile={new}"])
+
+
+def make(files: str, kind: str, pid: int) -> None:
+    """Make the archive of a kind of server out of what a running one has loaded, unless it is there."""
+    archive = artifacts.archives(files) / f"{kind}.jsa"
     jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
-    return [str(jcmd), "-J-XX:-UsePerfData", str(pid), "VM.cds", "dynamic_dump", str(archive)]
+    command = [str(jcmd), "-J-XX:-UsePerfData", str(pid), "VM.cds", "dynamic_dump"]
+    _make(archive, lambda new: [*command, str(new)])
 
 
-def _make(name: str, command: Callable[[Path], list[str]]) -> None:
+def _make(archive: Path, command: Callable[[Path], list[str]]) -> None:
     """Run the command that writes an archive; without one a server only starts more slowly, so no failure counts."""
-    archive = artifacts.archives() / name
     if archive.exists():
         return
     archive.parent.mkdir(parents=True, exist_ok=True)
-    new = archive.with_name(f"{os.getpid()}-{name}")
+    new = archive.with_name(f"{os.getpid()}-{archive.name}")
     try:
-        subprocess.run(command(new), capture_output=True, timeout=60, check=True)
+        subprocess.run(command(new), capture_output=True, timeout=_MAKE_SECONDS, check=True)
         new.replace(archive)
     except (OSError, subprocess.SubprocessError):
         pass

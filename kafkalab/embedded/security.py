@@ -90,24 +90,39 @@ class Security:
             "ssl.ca.location": self.authority.as_posix(),
         }
 
-    def broker(self) -> dict[str, object]:
-        """Return the broker configuration (Kafka 3.9 documentation, "Security")."""
-        plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    def broker(self, authorizer: str) -> dict[str, object]:
+        """Return the configuration of a broker (Kafka documentation, "Security").
+
+        Args:
+            authorizer: The class that keeps and asks the permissions; each mode has its own.
+        """
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule"
-        own = f'username="{BROKER}" password="{self._passwords[BROKER]}" user_{BROKER}="{self._passwords[BROKER]}"'
         return {
-            "security.inter.broker.protocol": "SASL_SSL",
             "sasl.mechanism.inter.broker.protocol": "PLAIN",  # SCRAM users live in the cluster that is yet to start
             "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
-            "listener.name.sasl_ssl.plain.sasl.jaas.config": f"{plain} required {own};",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": self._broker_login(),
             "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": f"{scram} required;",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": self.identity,
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": self.authority,
-            "authorizer.class.name": "kafka.security.authorizer.AclAuthorizer",
+            "authorizer.class.name": authorizer,
             "super.users": f"User:{BROKER};User:{ADMIN}",
         }
+
+    def controller(self) -> dict[str, object]:
+        """Return what the listener between controllers and brokers needs beside the rest (KRaft)."""
+        return {
+            "sasl.mechanism.controller.protocol": "PLAIN",
+            "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.controller.plain.sasl.jaas.config": self._broker_login(),
+        }
+
+    def _broker_login(self) -> str:
+        """Return the login of the brokers to each other, as server and as client (JAAS)."""
+        password = self._passwords[BROKER]
+        login = f'username="{BROKER}" password="{password}" user_{BROKER}="{password}"'
+        return f"org.apache.kafka.common.security.plain.PlainLoginModule required {login};"
 
     @property
     def registry(self) -> Path:

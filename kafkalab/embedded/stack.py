@@ -1,22 +1,20 @@
 """A stack: servers that live in one folder and start, end and are asked together."""
 
-import json
 import secrets
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import psutil
 from filelock import FileLock, Timeout
 
 from kafkalab.embedded import HOST, archives, artifacts, processes
-from kafkalab.embedded.files import write_private
+from kafkalab.embedded.options import MOST_BROKERS, Options
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import SERVERS
 from kafkalab.embedded.servers.broker import brokers_known_at
@@ -29,56 +27,12 @@ from kafkalab.waiting import wait_until
 if TYPE_CHECKING:
     from subprocess import Popen
 
-MOST_BROKERS = 5
 START_SECONDS = 120
 STOP_SECONDS = 30
 _LOCK_SECONDS = 2 * START_SECONDS + 2 * STOP_SECONDS  # what another process may take that starts or ends the stack
+MODE = "zookeeper"  # where neither the caller nor the environment names one
+_WITH = {"zookeeper": "with ZooKeeper", "kraft": "without ZooKeeper"}
 _SUBFOLDERS = ("config", "data", "logs", "run", "security", "tmp")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a stack was made with.
-
-    Attributes:
-        ports: Each server's port, by its name, in the order in which the servers start.
-        secure: With TLS, users and permissions.
-    """
-
-    ports: Mapping[str, int]
-    secure: bool = False
-
-    @classmethod
-    def read(cls, folder: Path) -> "Options | None":
-        """Return the options of the stack in a folder, None if there is none."""
-        try:
-            options = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
-            return cls({str(name): int(port) for name, port in options["ports"].items()}, options["secure"])
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise LabError(
-                f"{folder / 'stack.json'} is not a stack's: remove it, or name another folder in KAFKALAB_HOME"
-            ) from None
-
-    def write(self, folder: Path) -> None:
-        """Keep the options with the stack."""
-        write_private(folder / "stack.json", json.dumps(asdict(self)))
-
-    @classmethod
-    def with_zookeeper(cls, zookeeper: int, brokers: Sequence[int], registry: int, *, secure: bool = False) -> Self:
-        """Return the options of a stack of ZooKeeper, brokers and a registry on these ports."""
-        numbered = {f"broker-{number}": port for number, port in enumerate(brokers)}
-        return cls({"zookeeper": zookeeper, **numbered, "registry": registry}, secure)
-
-    @property
-    def broker_ports(self) -> list[int]:
-        """The ports of the brokers."""
-        return [port for name, port in self.ports.items() if name.startswith("broker-")]
-
-    def __str__(self) -> str:
-        brokers, ports = len(self.broker_ports), ", ".join(map(str, self.ports.values()))
-        return f"{brokers} broker{'s' * (brokers > 1)} on ports {ports}{', secured' * self.secure}"
 
 
 class Stack:
@@ -93,25 +47,36 @@ class Stack:
         self.folder = folder
         self.options = options
         self._security = Security(folder / "security") if options.secure else None
-        layout = Layout(folder, options.ports, self._security)
-        self._servers = {name: SERVERS[name.split("-")[0]](layout, name) for name in options.ports}
+        layout = Layout(folder, options.ports, options.quorum, self._security)
+        kinds = SERVERS[options.mode]
+        self._servers = {name: kinds[name.split("-")[0]](layout, name) for name in options.ports}
         self._guard: Popen[bytes] | None = None
 
     @classmethod
-    def shared(cls, brokers: int | None = None, *, secure: bool = False) -> "Stack":
+    def shared(
+        cls, brokers: int | None = None, *, mode: str | None = None, controllers: int = 0, secure: bool = False
+    ) -> "Stack":
         """Return the stack that all notebooks of this user share, in KAFKALAB_HOME; it outlives them.
 
         Args:
             brokers: How many; None takes what the folder has, or 1.
+            mode: `zookeeper` or `kraft`; None takes KAFKALAB_MODE, or what the folder has.
+            controllers: How many of their own, without ZooKeeper; with none each broker is a controller too.
             secure: With TLS, users and permissions; a folder that has them keeps them.
 
         Raises:
-            LabError: The folder holds the data of more brokers.
+            LabError: The folder holds the data of more brokers, or of the other mode.
         """
         settings = StackSettings.read()
         kept = cls.at(settings.home)
         runs = kept is not None and kept.state() != "stopped"
-        if kept and runs and brokers is None and (kept.options.secure or not secure):
+        asked = mode or settings.mode
+        if kept and asked and kept.options.mode != asked and (runs or (settings.home / "data").exists()):
+            raise LabError(
+                f"{settings.home} holds a stack {_WITH[kept.options.mode]}, not {_WITH[asked]}: name another folder in "
+                f"KAFKALAB_HOME, or forget it with `kafkalab down --wipe`"
+            )
+        if kept and runs and brokers is None and not controllers and (kept.options.secure or not secure):
             return kept
         most = len(list((settings.home / "data").glob("broker-*"))) or 1
         wanted = _checked(most if brokers is None else brokers)
@@ -122,18 +87,35 @@ class Stack:
             )
         ports = range(settings.broker_port, settings.broker_port + wanted)
         secure = secure or (kept is not None and kept.options.secure)
-        zookeeper, registry = settings.zookeeper_port, settings.registry_port
-        return cls(settings.home, Options.with_zookeeper(zookeeper, ports, registry, secure=secure))
+        chosen = asked or (kept.options.mode if kept else MODE)
+        if chosen == "zookeeper":
+            zookeeper, registry = settings.zookeeper_port, settings.registry_port
+            return cls(settings.home, Options.with_zookeeper(zookeeper, ports, registry, secure=secure))
+        controllers = controllers or (kept.options.controllers if kept else 0)
+        quorum = range(settings.controller_port, settings.controller_port + (controllers or wanted))
+        options = Options.with_kraft(ports, settings.registry_port, quorum, apart=controllers > 0, secure=secure)
+        return cls(settings.home, options)
 
     @classmethod
-    def own(cls, brokers: int = 1, *, secure: bool = False) -> "Stack":
+    def own(cls, brokers: int = 1, *, mode: str | None = None, controllers: int = 0, secure: bool = False) -> "Stack":
         """Return a stack that does not run yet: on free ports, in a new folder, gone with the Python that called this.
 
+        Args:
+            brokers: How many, 1 to 5.
+            mode: `zookeeper` or `kraft`; None takes KAFKALAB_MODE, or `zookeeper`.
+            controllers: How many of their own, without ZooKeeper; with none each broker is a controller too.
+            secure: With TLS, users and permissions.
+
         Raises:
-            LabError: The number of brokers is not 1 to 5, or no ports are free.
+            LabError: There is no such mode, the number of brokers is not 1 to 5, or no ports are free.
         """
-        zookeeper, registry, *ports = free_ports(_checked(brokers) + 2)
-        options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
+        ports = free_ports(_checked(brokers))
+        if (mode or StackSettings.read().mode or MODE) == "zookeeper":
+            zookeeper, registry = free_ports(2)
+            options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
+        else:
+            registry, *quorum = free_ports(1 + (controllers or brokers))
+            options = Options.with_kraft(ports, registry, quorum, apart=controllers > 0, secure=secure)
         stack = cls(Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve(), options)
         stack.options.write(stack.folder)
         stack._guard = processes.guard(stack.folder)
@@ -178,13 +160,28 @@ class Stack:
 
     @property
     def zookeeper(self) -> str:
-        """ZooKeeper's address."""
-        return f"{HOST}:{self.options.ports['zookeeper']}"
+        """ZooKeeper's address; empty without it."""
+        port = self.options.ports.get("zookeeper")
+        return f"{HOST}:{port}" if port else ""
 
     @property
     def names(self) -> list[str]:
         """The servers' names, in the order in which they start."""
         return list(self._servers)
+
+    def fetch(self, source: Path | None = None) -> None:
+        """Bring the servers' files into the cache, and prepare their quick start.
+
+        Args:
+            source: A folder that `kafkalab fetch --to` has filled; None asks the package registry.
+
+        Raises:
+            LabError: As `artifacts.fetch`.
+        """
+        sets = {server.files for server in self._servers.values()}
+        artifacts.fetch(source, sets)
+        for files in sets:
+            archives.make_base(files)
 
     def up(self) -> None:
         """Start what does not run and wait until every server answers.
@@ -195,8 +192,7 @@ class Stack:
         """
         if self._is_up():
             return
-        artifacts.fetch()
-        archives.make_base()
+        self.fetch()
         with self._locked():
             if self._is_up():
                 return
@@ -217,8 +213,9 @@ class Stack:
                     self._security.write_clients(self.bootstrap_servers)
                     self._security.grant(self.bootstrap_servers)
             self._ready.touch()
-            running = {server.kind: self._process(server) for server in self._servers.values()}
-            archives.make({kind: process.pid for kind, process in running.items() if process})
+            for kind, server in {server.kind: server for server in self._servers.values()}.items():
+                if process := self._process(server):
+                    archives.make(server.files, kind, process.pid)
 
     def down(self, *, wipe: bool = False) -> None:
         """Stop every server, in the order that lets the brokers sign off with ZooKeeper.
@@ -282,6 +279,7 @@ class Stack:
         """Return what `kafkalab status --json` prints."""
         return {
             "state": self.state(),
+            "mode": self.options.mode,
             "bootstrap_servers": self.bootstrap_servers,
             "schema_registry_url": self.schema_registry_url,
             "zookeeper": self.zookeeper,

@@ -175,7 +175,7 @@ def test_client_properties_as_kcat_reads_them(secured):
 
 def test_java_tool_takes_its_file(secured):
     file = secured.stack.client_files / "java.properties"
-    command = ["-cp", artifacts.class_path(), "kafka.admin.AclCommand", "--list"]
+    command = ["-cp", artifacts.class_path("kafka"), "kafka.admin.AclCommand", "--list"]
     where = ["--bootstrap-server", secured.client["bootstrap.servers"], "--command-config", str(file)]
     ran = subprocess.run(
         [str(artifacts.JAVA), *command, *where], capture_output=True, text=True, timeout=120, check=False

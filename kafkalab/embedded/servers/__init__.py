@@ -1,11 +1,15 @@
-"""The servers that a stack can have: a module for each, and the table of them."""
+"""The servers that a stack can have: a module for each kind, and the table of them."""
 
 from collections.abc import Mapping
 
 from kafkalab.embedded.servers.broker import Broker
+from kafkalab.embedded.servers.kraft import Controller, Node
 from kafkalab.embedded.servers.registry import Registry
 from kafkalab.embedded.servers.server import Server
 from kafkalab.embedded.servers.zookeeper import ZooKeeper
 
-# by the word that the names of a kind's servers begin with
-SERVERS: Mapping[str, type[Server]] = {server.kind: server for server in (ZooKeeper, Broker, Registry)}
+# for each mode, by the word that the names of servers begin with
+SERVERS: Mapping[str, Mapping[str, type[Server]]] = {
+    "zookeeper": {"zookeeper": ZooKeeper, "broker": Broker, "registry": Registry},
+    "kraft": {"broker": Node, "controller": Controller, "registry": Registry},
+}

@@ -1,6 +1,7 @@
-"""A Kafka 3.9 broker, which registers with ZooKeeper."""
+"""Kafka's brokers: those of 3.9, which register with ZooKeeper, and what they share with the current ones."""
 
 import socket
+from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,39 +14,50 @@ from kafkalab.embedded.security import BROKER, Security
 from kafkalab.embedded.servers.server import JavaServer
 from kafkalab.embedded.servers.zookeeper import ask
 
-SESSION_SECONDS = 3  # after which ZooKeeper gives up a broker that it does not hear from
+SESSION_SECONDS = 3  # after which a broker that is not heard from any more is given up
 
 
-class Broker(JavaServer):
-    """One broker of a stack (Kafka 3.9 documentation, "Broker Configs")."""
+class KafkaServer(JavaServer):
+    """A broker or a controller (Kafka documentation, "Broker Configs")."""
 
-    kind: ClassVar = "broker"
     heap: ClassVar = 512
 
     @property
-    def _id(self) -> int:
-        return int(self.name.removeprefix("broker-"))
+    def number(self) -> int:
+        """The number in its name, and in most stacks its id."""
+        return int(self.name.rpartition("-")[2])
 
     @property
-    def _zookeeper_port(self) -> int:
-        return self.layout.ports["zookeeper"]
-
-    @property
-    def _config(self) -> Path:
+    def config(self) -> Path:
+        """Its properties file."""
         return self.layout.folder / "config" / f"{self.name}.properties"
 
+    @abstractmethod
+    def properties(self) -> dict[str, object]:
+        """Return its configuration."""
+
     def configure(self) -> None:
-        """Write the broker's properties."""
-        brokers, security = len(self.layout.named("broker")), self.layout.security
+        """Write its properties."""
+        write_properties(self.config, self.properties())
+
+    def arguments(self) -> list[str]:
+        """Return class path, main class and file."""
+        return ["-cp", artifacts.class_path(self.files), "kafka.Kafka", str(self.config)]
+
+    def serves(self) -> bool:
+        """Ask it for the brokers that it knows."""
+        return self.number in brokers_known_at(self.port, self.layout.security)
+
+    @property
+    def listener(self) -> str:
+        """The name and address of the listener for clients; the name is that of its security protocol."""
+        return f"{'SASL_SSL' if self.layout.security else 'PLAINTEXT'}://{HOST}:{self.port}"
+
+    def shared_properties(self) -> dict[str, object]:
+        """Return what brokers of all modes are told."""
+        brokers = len(self.layout.named("broker"))
         replicas, in_sync = min(3, brokers), min(2, brokers)
-        listener = f"{'SASL_SSL' if security else 'PLAINTEXT'}://{HOST}:{self.port}"
-        write_properties(self._config, {
-            "broker.id": self._id,
-            "listeners": listener,
-            "advertised.listeners": listener,
-            "zookeeper.connect": f"{HOST}:{self._zookeeper_port}",
-            "zookeeper.session.timeout.ms": SESSION_SECONDS * 1000,
-            "zookeeper.connection.timeout.ms": 60_000,  # ZooKeeper starts at the same time, on a busy machine
+        return {
             "log.dirs": self.layout.folder / "data" / self.name,
             "default.replication.factor": replicas,
             "min.insync.replicas": in_sync,
@@ -59,24 +71,41 @@ class Broker(JavaServer):
             "offsets.retention.minutes": 60 * 24 * 365,  # a group without members keeps its offsets over the holidays
             "group.initial.rebalance.delay.ms": 0,  # a lesson does not wait for members that will not come
             "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,  # bytes; the usual 128 MB are a quarter of the heap here
-            **(security.broker() if security else {}),
-        })  # fmt: skip
+        }
 
-    def arguments(self) -> list[str]:
-        """Return class path, main class and file."""
-        return ["-cp", artifacts.class_path(), "kafka.Kafka", str(self._config)]
+
+class Broker(KafkaServer):
+    """A broker of Kafka 3.9, which registers with ZooKeeper."""
+
+    kind: ClassVar = "broker"
+    files: ClassVar = "kafka"
+
+    @property
+    def _zookeeper_port(self) -> int:
+        return self.layout.ports["zookeeper"]
+
+    def properties(self) -> dict[str, object]:
+        """Return its configuration."""
+        security = self.layout.security
+        return {
+            "broker.id": self.number,
+            "listeners": self.listener,
+            "advertised.listeners": self.listener,
+            **({"security.inter.broker.protocol": "SASL_SSL"} if security else {}),
+            "zookeeper.connect": f"{HOST}:{self._zookeeper_port}",
+            "zookeeper.session.timeout.ms": SESSION_SECONDS * 1000,
+            "zookeeper.connection.timeout.ms": 60_000,  # ZooKeeper starts at the same time, on a busy machine
+            **self.shared_properties(),
+            **(security.broker("kafka.security.authorizer.AclAuthorizer") if security else {}),
+        }
 
     def may_start(self) -> bool:
         """Ask ZooKeeper whether an earlier session still holds the broker's node: it could not register then."""
-        return f"/brokers/ids/{self._id}" not in ask(self._zookeeper_port, "dump").split()
+        return f"/brokers/ids/{self.number}" not in ask(self._zookeeper_port, "dump").split()
 
     def starts_after(self) -> list[str]:
         """Name ZooKeeper, which knows the sessions of before a crash only once it serves."""
         return ["zookeeper"]
-
-    def serves(self) -> bool:
-        """Ask it for the brokers that it knows."""
-        return self._id in brokers_known_at(self.port, self.layout.security)
 
 
 def brokers_known_at(port: int, security: Security | None = None) -> set[int]:

@@ -16,6 +16,7 @@ class Registry(JavaServer):
     """The schema registry of a stack (Apicurio Registry 3 documentation, "configuration reference")."""
 
     kind: ClassVar = "registry"
+    files: ClassVar = "registry"
     heap: ClassVar = 256
 
     def configure(self) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from kafkalab.embedded import archives, artifacts
 from kafkalab.embedded.security import Security
 
-_FLAGS = (
+FLAGS = (
     "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",  # a server that starts soon and stays small
     "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr",  # a stale class-data archive is passed over silently
     "-XX:-UsePerfData",  # no file outside of the stack's folder
@@ -24,11 +24,13 @@ class Layout:
     Attributes:
         folder: The stack's folder.
         ports: Each server's port on loopback, by the server's name, in the order in which they start.
+        quorum: The ports of the controllers' listeners, by the names of the servers that are controllers (KRaft).
         security: Certificates, users and permissions; None for a stack that is open.
     """
 
     folder: Path
     ports: Mapping[str, int]
+    quorum: Mapping[str, int]
     security: Security | None = None
 
     def named(self, kind: str) -> list[str]:
@@ -40,12 +42,14 @@ class Server(ABC):
     """One server of a stack: its command, its port, how it is asked, what has to be before it starts.
 
     Attributes:
-        kind: What it is, and how its name begins; servers of one kind share a class-data archive.
+        kind: What it is; servers of one kind share a class-data archive.
+        files: The set of files that it is in, as the lock of the servers' files names it.
         layout: The stack it belongs to.
         name: Its name in the stack, such as `broker-0`.
     """
 
     kind: ClassVar[str]
+    files: ClassVar[str]
 
     def __init__(self, layout: Layout, name: str) -> None:
         self.layout = layout
@@ -116,5 +120,5 @@ class JavaServer(Server):
     def command(self) -> list[str]:
         """Return the command line."""
         temporary = f"-Djava.io.tmpdir={self.layout.folder / 'tmp'}"
-        flags = [*_FLAGS, *archives.flags(self.kind), f"-Xmx{self.heap}m", temporary, self.mark]
+        flags = [*FLAGS, *archives.flags(self.files, self.kind), f"-Xmx{self.heap}m", temporary, self.mark]
         return [str(artifacts.JAVA), *flags, *self.arguments()]

@@ -13,6 +13,7 @@ class ZooKeeper(JavaServer):
     """The ZooKeeper of a stack (ZooKeeper Administrator's Guide, "Configuration Parameters")."""
 
     kind: ClassVar = "zookeeper"
+    files: ClassVar = "kafka"
     heap: ClassVar = 256
 
     @property
@@ -34,7 +35,7 @@ class ZooKeeper(JavaServer):
     def arguments(self) -> list[str]:
         """Return class path, main class and file."""
         main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-        return ["-cp", artifacts.class_path(), main, str(self._config)]
+        return ["-cp", artifacts.class_path(self.files), main, str(self._config)]
 
     def serves(self) -> bool:
         """Ask for its mode; `ruok` is answered before the data is loaded."""

@@ -1,0 +1,147 @@
+"""Kafka 4 without ZooKeeper: nodes that are broker and controller in one, or controllers alone (KRaft, KIP-500)."""
+
+import secrets
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import ClassVar
+
+from kafkalab.embedded import HOST, archives, artifacts
+from kafkalab.embedded.files import write_private
+from kafkalab.embedded.servers.broker import SESSION_SECONDS, KafkaServer
+from kafkalab.embedded.servers.server import FLAGS
+from kafkalab.errors import LabError
+
+_FORMAT_SECONDS = 60
+_ELR = "eligible.leader.replicas.version"
+_FIRST_CONTROLLER = 100  # the id of the first controller that is no broker
+_QUORUM = {  # in milliseconds; on one machine a vote need not wait as long as across a network
+    "controller.quorum.election.timeout.ms": 300,
+    "controller.quorum.fetch.timeout.ms": 600,
+    "controller.quorum.election.backoff.max.ms": 200,
+}
+
+
+class KRaftServer(KafkaServer):
+    """What nodes and controllers share: the quorum, and the folder that is formatted before the first start."""
+
+    files: ClassVar = "kraft"
+
+    @property
+    def _folder(self) -> Path:
+        return self.layout.folder / "data" / self.name
+
+    def configure(self) -> None:
+        """Write its properties, and format its folder unless it was."""
+        super().configure()
+        if not (self._folder / "meta.properties").exists():
+            self._format()
+
+    def quorum_properties(self) -> dict[str, object]:
+        """Return what every member of the cluster is told of the controllers."""
+        voters = [f"{_id(name)}@{HOST}:{port}" for name, port in self.layout.quorum.items()]
+        security = self.layout.security
+        return {
+            "node.id": _id(self.name),
+            "controller.quorum.voters": ",".join(voters),
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": (
+                "SASL_SSL:SASL_SSL,CONTROLLER:SASL_SSL" if security else "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            ),
+            **_QUORUM,
+            **self.shared_properties(),
+            **(security.broker("org.apache.kafka.metadata.authorizer.StandardAuthorizer") if security else {}),
+            **(security.controller() if security else {}),
+        }
+
+    def _format(self) -> None:
+        """Format the folder: by Kafka's tool for the first server, by a copy with ids of its own for the others."""
+        formatted = self.layout.folder / "data" / "formatted"  # removed with the data, so of this cluster
+        if not formatted.exists():
+            self._run_format()
+            shutil.copytree(self._folder, formatted)
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
+        new = self._folder.with_name(f"{self.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(formatted, new)
+        own = {"node.id": str(_id(self.name)), "directory.id": _random_id()}
+        lines = (new / "meta.properties").read_text(encoding="ascii").splitlines()
+        pairs = [line.partition("=") for line in lines]
+        text = "".join(f"{key}={own.get(key, value)}\n" for key, sign, value in pairs if sign)
+        write_private(new / "meta.properties", text)
+        new.replace(self._folder)
+
+    def _run_format(self) -> None:
+        tool = ["-cp", artifacts.class_path(self.files), "kafka.tools.StorageTool", "format"]
+        # with that feature min.insync.replicas of the properties would not count: the cluster would begin with 1 (KIP-966)
+        told = [f"--cluster-id={_random_id()}", "--config", str(self.config), "--feature", f"{_ELR}=0"]
+        command = [*FLAGS, *archives.flags(self.files, "format", ends=True), *tool, *told]
+        ended = subprocess.run(
+            [str(artifacts.JAVA), *command], capture_output=True, text=True, timeout=_FORMAT_SECONDS, check=False
+        )
+        if ended.returncode:
+            said = (ended.stdout + ended.stderr).strip().splitlines()
+            raise LabError(f"the folder of {self.name} was not formatted: {said[-1] if said else 'no reason was told'}")
+
+
+class Node(KRaftServer):
+    """A broker of Kafka 4, which is a controller too where the stack has no controllers of their own."""
+
+    kind: ClassVar = "node"
+
+    def properties(self) -> dict[str, object]:
+        """Return its configuration."""
+        controls = self.name in self.layout.quorum
+        listeners = [self.listener, *([f"CONTROLLER://{HOST}:{self.layout.quorum[self.name]}"] if controls else [])]
+        replicas = min(3, len(self.layout.named("broker")))
+        return {
+            **self.quorum_properties(),
+            "process.roles": "broker,controller" if controls else "broker",
+            "listeners": ",".join(listeners),
+            "advertised.listeners": self.listener,
+            "inter.broker.listener.name": "SASL_SSL" if self.layout.security else "PLAINTEXT",
+            "broker.session.timeout.ms": SESSION_SECONDS * 1000,
+            "broker.heartbeat.interval.ms": 500,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": min(2, replicas),
+            "share.coordinator.state.topic.num.partitions": 8,
+        }
+
+    def starts_after(self) -> list[str]:
+        """Name the controllers of their own: without them it can neither register nor sign off."""
+        return self.layout.named("controller")
+
+
+class Controller(KRaftServer):
+    """A controller that is no broker."""
+
+    kind: ClassVar = "controller"
+    heap: ClassVar = 256
+
+    def properties(self) -> dict[str, object]:
+        """Return its configuration."""
+        return {
+            **self.quorum_properties(),
+            "process.roles": "controller",
+            "listeners": f"CONTROLLER://{HOST}:{self.port}",
+        }
+
+    def serves(self) -> bool:
+        """Ask for a connection; that the quorum has a leader, the brokers tell."""
+        try:
+            socket.create_connection((HOST, self.port), timeout=0.5).close()
+        except OSError:
+            return False
+        return True
+
+
+def _id(name: str) -> int:
+    kind, _, number = name.rpartition("-")
+    return int(number) + (_FIRST_CONTROLLER if kind == "controller" else 0)
+
+
+def _random_id() -> str:
+    """Return a random id in Kafka's own form: sixteen bytes in base64 for addresses."""
+    return secrets.token_urlsafe(16)
