@@ -75,7 +75,7 @@ class KRaftServer(KafkaServer):
 
     def _run_format(self) -> None:
         tool = ["-cp", artifacts.class_path(self.files), "kafka.tools.StorageTool", "format"]
-        # with that feature min.insync.replicas of the properties would not count: the cluster would begin with 1 (KIP-966)
+        # with that feature the cluster would begin with min.insync.replicas=1, whatever the properties say (KIP-966)
         told = [f"--cluster-id={_random_id()}", "--config", str(self.config), "--feature", f"{_ELR}=0"]
         command = [*FLAGS, *archives.flags(self.files, "format", ends=True), *tool, *told]
         ended = subprocess.run(
