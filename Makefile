@@ -39,7 +39,7 @@ test: setup $(VENV)/dev lint  ## lint, unit tests, tests on the real stack, ever
 	$(BIN)/python -m pytest --nbval
 
 lab: setup  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	@$(BIN)/kafkalab lab
 
 notebooks: setup  ## execute the notebooks in place: the outputs that are committed
 	@$(BIN)/kafkalab run --in-place $(NOTEBOOKS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from kafkalab import course
 from kafkalab.cluster.lab import connect
 from kafkalab.embedded import archives, artifacts
 from kafkalab.embedded.stack import Stack
@@ -15,7 +16,7 @@ from kafkalab.errors import LabError
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.multiples import multiples
 from kafkalab.programs.print import print_messages
-from kafkalab.settings import ClusterSettings
+from kafkalab.settings import NOTEBOOKS, ClusterSettings
 
 REFRESH_SECONDS = 2
 
@@ -114,6 +115,23 @@ def kill(name: str) -> None:
 def start(name: str) -> None:
     """Start one server again and wait until it answers."""
     Stack.shared().start(name)
+
+
+@app.command(epilog="Example: kafkalab lab my-course")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
+@click.option("--allow-root", is_flag=True, help="Run as root too, as in a container.")
+def lab(folder: Path | None, no_browser: bool, allow_root: bool) -> None:
+    """Put the course into a folder, what you have changed there excepted, and open it in JupyterLab.
+
+    Without FOLDER: the course that you are in, the notebooks of a checkout as they are, else kafkalab-course.
+    """
+    folder = (folder or course.default_folder()).absolute()
+    if folder != NOTEBOOKS:
+        for sentence in course.put_into(folder):
+            click.echo(sentence)
+    click.echo(f"Opening {folder} in JupyterLab; press Ctrl-C twice here, or choose File > Shut Down there, to stop it")
+    course.open_lab(folder, browser=not no_browser, allow_root=allow_root)
 
 
 @app.command(epilog="Example: kafkalab run 00 -p messages 100")

@@ -9,24 +9,27 @@ import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
+from kafkalab import course
 from kafkalab.errors import LabError
-from kafkalab.settings import SCHEMAS
+from kafkalab.settings import NOTEBOOKS
 
-NOTEBOOKS = SCHEMAS.with_name("notebooks")
 CELL_SECONDS = 300
 
 
 def chosen(names: Iterable[str]) -> list[Path]:
     """Return the notebooks whose file names start so, such as `00` or `solutions/00`, or all lessons.
 
+    They are those of the course folder that the current folder is in, else the package's.
+
     Raises:
         LabError: A name fits no notebook.
     """
-    everything = sorted(NOTEBOOKS.glob("*.ipynb"))
+    notebooks = course.around() or NOTEBOOKS
+    everything = sorted(notebooks.glob("*.ipynb"))
     paths = []
     for name in names:
         start = Path(name)
-        folder = NOTEBOOKS / start.parent.name if start.parent.name != NOTEBOOKS.name else NOTEBOOKS
+        folder = notebooks / start.parent.name if start.parent.name != NOTEBOOKS.name else notebooks
         fitting = [path for path in sorted(folder.glob("*.ipynb")) if path.name.startswith(start.name)]
         if not fitting:
             raise LabError(f"no notebook is called {name!r}: there are {', '.join(path.stem for path in everything)}")

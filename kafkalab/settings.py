@@ -12,7 +12,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kafkalab.errors import LabError
 
-SCHEMAS = Path(__file__).parents[1] / "schemas"
+
+def _shipped(name: str) -> Path:
+    """Return a folder of the course: in an installed package it lies inside, in a checkout beside it."""
+    inside = Path(__file__).with_name(name)
+    return inside if inside.exists() else Path(__file__).parents[1] / name
+
+
+SCHEMAS = _shipped("schemas")
+NOTEBOOKS = _shipped("notebooks")
 
 _LOCK_SECONDS = 10
 REGISTRY_PREFIX = "schema.registry."  # of what client.properties says to the registry's client
