@@ -1,4 +1,7 @@
+import hashlib
+import json
 import shutil
+import tarfile
 
 import pytest
 
@@ -15,6 +18,8 @@ def copied_cache(monkeypatch, tmp_path):
     unpacked = artifacts.registry_jar().parent
     (tmp_path / unpacked.name).mkdir()
     shutil.copy(artifacts.registry_jar(), tmp_path / unpacked.name)
+    sizes = {artifacts.registry_jar().name: artifacts.registry_jar().stat().st_size}
+    (tmp_path / unpacked.name / "files.json").write_text(json.dumps(sizes), encoding="utf-8")
     monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path))
     return tmp_path
 
@@ -108,3 +113,41 @@ def test_folder_for_a_room_without_a_network_is_checked_on_arrival(monkeypatch, 
     ):
         artifacts.fetch(tmp_path / "servers")
     assert (tmp_path / "servers" / "kafka-clients-3.9.2.jar").exists()
+
+
+@pytest.fixture
+def small_registry(monkeypatch, tmp_path):
+    """A lock of one file, an archive of a folder with two files, in a folder to fetch from."""
+    (tmp_path / "app" / "lib").mkdir(parents=True)
+    (tmp_path / "app" / "quarkus-run.jar").write_text("jar", encoding="ascii")
+    (tmp_path / "app" / "lib" / "one.jar").write_text("library", encoding="ascii")
+    source = tmp_path / "source"
+    source.mkdir()
+    with tarfile.open(source / "registry-1-all.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "app", ".")
+    archive = (source / "registry-1-all.tar.gz").read_bytes()
+    lock = tmp_path / "lock.toml"
+    sha256 = hashlib.sha256(archive).hexdigest()
+    entry = f'[registry."group:registry:1:all:tar.gz"]\nsize = {len(archive)}\nsha256 = "{sha256}"\n'
+    lock.write_text(f"[kafka]\n{entry}", encoding="ascii")
+    monkeypatch.setattr(artifacts, "LOCK", lock)
+    monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path / "cache"))
+    return source
+
+
+def test_registry_with_a_lost_or_short_file_is_unpacked_again(small_registry):
+    artifacts.fetch(small_registry)
+    library = artifacts.registry_jar().parent / "lib" / "one.jar"
+    for damage in (library.unlink, lambda: library.write_text("lib", encoding="ascii")):
+        damage()
+        artifacts.fetch(small_registry)
+        assert library.read_text(encoding="ascii") == "library"
+
+
+def test_registry_whose_unpacking_was_cut_off_is_unpacked_again(small_registry):
+    half = artifacts.registry_jar().parent / "lib"
+    half.mkdir(parents=True)
+    (half / "one.jar").touch()
+    artifacts.fetch(small_registry)
+    assert artifacts.registry_jar().read_text(encoding="ascii") == "jar"
+    assert (half / "one.jar").read_text(encoding="ascii") == "library"
