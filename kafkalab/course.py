@@ -78,13 +78,13 @@ def _changes(folder: Path, known: dict[str, str]) -> tuple[dict[str, Path], dict
     copies, now, new, beside = {}, dict(known), [], []
     for source in (path for pattern in _FILES for path in sorted(NOTEBOOKS.glob(pattern))):
         name = source.relative_to(NOTEBOOKS).as_posix()
-        ours, theirs, before = _fingerprint(source), _fingerprint(folder / name), known.get(name)
+        ours, theirs, before = _fingerprint(source), _found(folder / name), known.get(name)
         now[name] = ours
         if theirs in {None, before} and theirs != ours:
             copies[name] = source
             new.append(name)
         elif ours not in {before, theirs}:
-            other = next(o for o in _names(name) if _fingerprint(folder / o) in {None, known.get(o), ours})
+            other = next(o for o in _names(name) if _found(folder / o) in {None, known.get(o), ours})
             copies[other], now[other] = source, ours
             beside.append(f"{name} has your changes and stays; what this version has in its place is {other}")
     return copies, now, [*([f"new: {', '.join(new)}"] if new and known else []), *beside]
@@ -103,12 +103,14 @@ def _known(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _fingerprint(path: Path) -> str | None:
-    """Return what tells a file from another version of it, None where there is none."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
+def _found(path: Path) -> str | None:
+    """Return the fingerprint of a file, None where there is none."""
+    return _fingerprint(path) if path.exists() else None
+
+
+def _fingerprint(path: Path) -> str:
+    """Return what tells a file from another version of it."""
+    content = path.read_bytes()
     with suppress(ValueError, KeyError, TypeError):  # anything but a notebook counts as it is
         cells = json.loads(content)["cells"]
         content = json.dumps([(cell["cell_type"], "".join(cell["source"])) for cell in cells]).encode()
@@ -119,14 +121,13 @@ def open_lab(folder: Path, *, browser: bool, allow_root: bool) -> None:
     """Run JupyterLab on a folder until it is stopped, with lesson 00 open.
 
     Its terminals and kernels find the commands of this environment, and the kernel `python3` is this environment's. It
-    does not ask whether it may fetch news, unless its user has said in its settings that it shall.
+    does not ask whether it may fetch news. What its user has set there holds.
     """
     from jupyterlab.labapp import LabApp  # noqa: PLC0415 - it takes a second to import
 
-    paths = {"PATH": (sysconfig.get_path("scripts"), os.environ.get("PATH"))}
-    # jupyterlab_server reads labconfig/default_setting_overrides.json in each folder of this path
-    paths["JUPYTER_CONFIG_PATH"] = (os.environ.get("JUPYTER_CONFIG_PATH"), str(_PACKAGE / "jupyter"))
-    os.environ |= {name: os.pathsep.join(filter(None, parts)) for name, parts in paths.items()}
+    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    configured = filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), str(_PACKAGE / "jupyter")])
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(configured)  # it has labconfig/default_setting_overrides.json
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{FIRST}"]
     options += ["--Application.log_level=WARN"]  # the address is told all the same
