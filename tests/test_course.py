@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -24,7 +25,6 @@ from kafkalab.settings import NOTEBOOKS, SCHEMAS
 ROOT = Path(__file__).parents[1]
 LESSON = "05_avro_messages.ipynb"
 AS_ROOT = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-WINDOWS = os.name == "nt"
 
 
 # What is in the wheel
@@ -143,25 +143,29 @@ def test_programs_run(lab, installed, folder):
 
 @pytest.fixture
 def jupyter(installed, tmp_path):
-    """Return a running `kafkalab lab`, the folder it made, and its address with the token."""
+    """Return a `kafkalab lab` that runs at a terminal, the file of what it prints, and its address with the token."""
+    pty = pytest.importorskip("pty", reason="a program cannot press Ctrl-C in another's terminal there")
+    ours, terminal = pty.openpty()
     log = tmp_path / "log"
     with log.open("w") as out:
         command = ("kafkalab", "lab", "--no-browser", *AS_ROOT)
-        options = {"stdin": subprocess.PIPE, "stdout": out, "stderr": out}
+        options = {"stdin": terminal, "stdout": out, "stderr": out}
         process = installed(*command, cwd=tmp_path, run=subprocess.Popen, **options)
     address = re.compile(r"http://127\.0\.0\.1\S+")
     try:
         kafkalab.wait_until(lambda: address.search(log.read_text()), "JupyterLab's address", seconds=120)
-        yield process, tmp_path / "kafkalab-course", address.search(log.read_text())[0]
+        yield process, log, address.search(log.read_text())[0]
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        os.close(ours)
+        os.close(terminal)
 
 
-@pytest.mark.skipif(WINDOWS, reason="a program cannot press Ctrl-C in another's terminal there")
 def test_lab_opens_lesson_00_asks_no_question_and_ends_by_ctrl_c(jupyter):
-    process, folder, address = jupyter
+    process, log, address = jupyter
+    folder = log.with_name("kafkalab-course")
     base, page, token = re.fullmatch(r"(http://[^/]+)/(.+)\?token=(\w+)", address).groups()
     assert page == f"lab/tree/{course.FIRST}"
     with requests.Session() as browser:
@@ -185,9 +189,12 @@ def test_lab_opens_lesson_00_asks_no_question_and_ends_by_ctrl_c(jupyter):
 
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 2, "a kernel and a terminal"
-    for _ in range(2):
-        process.send_signal(2)
-    process.wait(60)
+    process.send_signal(signal.SIGINT)
+    kafkalab.wait_until(
+        lambda: "Shut down this Jupyter server" in log.read_text(), "JupyterLab to ask back", seconds=30
+    )
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
     assert not psutil.wait_procs(family, timeout=20)[1]
 
 
