@@ -16,6 +16,7 @@ from kafkalab.settings import NOTEBOOKS
 
 FIRST = "00_start_here.ipynb"
 MANIFEST = ".kafkalab-course.json"  # what was put into the folder: the fingerprint of each file by its name
+_BESIDE = ".kafkalab-new-"
 _FILES = ("*.ipynb", "*.md", "exercises/*.ipynb")
 _PACKAGE = Path(__file__).parent
 
@@ -46,15 +47,16 @@ def put_into(folder: Path) -> list[str]:
     """
     made = False
     try:
-        if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not _is_ours(folder):
             raise LabError(f"{folder} is not a course and not empty: name a new folder, as in `kafkalab lab my-course`")
         known = _known(folder)
         copies, now, sentences = _changes(folder, known)
         if not copies and now == known:
             return []
-        made = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".kafkalab-", dir=folder) as beside:  # a full disk is noticed in here
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            made = True
+        with TemporaryDirectory(prefix=_BESIDE, dir=folder) as beside:  # a full disk is noticed in here
             for name, source in copies.items():
                 (Path(beside) / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(source, Path(beside) / name)
@@ -73,6 +75,13 @@ def put_into(folder: Path) -> list[str]:
     return sentences
 
 
+def _is_ours(folder: Path) -> bool:
+    """Return whether a folder is a course or empty, but for what a start that was killed has left."""
+    if (folder / MANIFEST).exists():
+        return True
+    return folder.is_dir() and all(path.name.startswith(_BESIDE) for path in folder.iterdir())
+
+
 def _changes(folder: Path, known: dict[str, str]) -> tuple[dict[str, Path], dict[str, str], list[str]]:
     """Return what to copy by its name in the folder, what is known of the folder then, and what to say."""
     copies, now, new, beside = {}, dict(known), [], []
@@ -87,7 +96,7 @@ def _changes(folder: Path, known: dict[str, str]) -> tuple[dict[str, Path], dict
             other = next(o for o in _names(name) if _found(folder / o) in {None, known.get(o), ours})
             copies[other], now[other] = source, ours
             beside.append(f"{name} has your changes and stays; what this version has in its place is {other}")
-    return copies, now, [*([f"new: {', '.join(new)}"] if new and known else []), *beside]
+    return copies, now, [*([f"added or renewed: {', '.join(new)}"] if new and known else []), *beside]
 
 
 def _names(name: str) -> Iterator[str]:
@@ -98,7 +107,7 @@ def _names(name: str) -> Iterator[str]:
 
 def _known(folder: Path) -> dict[str, str]:
     """Return the content of a folder's manifest; where it tells nothing, every file may have been changed."""
-    with suppress(FileNotFoundError, ValueError):
+    with suppress(FileNotFoundError, ValueError, TypeError):
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     return {}
 

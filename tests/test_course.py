@@ -254,7 +254,7 @@ def test_newer_version_renews_what_was_not_changed_and_comes_beside_what_was(ver
     write(mine / "e.ipynb", "e = 'mine, and a name that the next version has too'")
     versions(a="a = 2", b="b = 2", c="c = 1", d="d = 2", e="e = 2")
     assert course.put_into(mine) == [
-        "new: b.ipynb, d.ipynb",
+        "added or renewed: b.ipynb, d.ipynb",
         "a.ipynb has your changes and stays; what this version has in its place is a.new.ipynb",
         "e.ipynb has your changes and stays; what this version has in its place is e.new.ipynb",
     ]
@@ -286,11 +286,11 @@ def test_what_came_beside_is_renewed_too_unless_it_was_changed(versions, tmp_pat
 def test_deleted_lesson_comes_back_as_it_was(versions, tmp_path):
     course.put_into(tmp_path / "mine")
     (tmp_path / "mine" / "a.ipynb").unlink()
-    assert course.put_into(tmp_path / "mine") == ["new: a.ipynb"]
+    assert course.put_into(tmp_path / "mine") == ["added or renewed: a.ipynb"]
     assert texts(tmp_path / "mine")["a"] == "a = 1"
 
 
-@pytest.mark.parametrize("manifest", ["", "{", "[]", '"a"'])
+@pytest.mark.parametrize("manifest", ["", "{", "[]", "[1]", '"a"'])
 def test_without_a_readable_manifest_nothing_is_overwritten(versions, tmp_path, manifest):
     mine = tmp_path / "mine"
     course.put_into(mine)
@@ -325,7 +325,12 @@ def test_folder_with_other_things(versions, tmp_path):
         with pytest.raises(LabError, match="is not a course and not empty: name a new folder"):
             course.put_into(folder)
     assert list(contents(other).values()) == [b"the only copy"]
-    assert course.put_into(tmp_path / "empty") == []
+
+
+def test_start_that_was_killed_is_begun_again(versions, tmp_path):
+    (tmp_path / "mine" / f"{course._BESIDE}x").mkdir(parents=True)
+    course.put_into(tmp_path / "mine")
+    assert list(texts(tmp_path / "mine")) == ["a", "b", "c"]
 
 
 def test_folder_in_a_file(versions, tmp_path):
