@@ -82,6 +82,13 @@ def test_two_learners_of_the_same_name(lab, monkeypatch, tmp_path):
     assert clients.end_offset(lab.client["bootstrap.servers"], "twin.count") == 1
 
 
+def test_topic_asked_for_right_after_its_deletion_has_the_partitions_asked_for(lab):
+    lab.fresh_topic("again", 4)
+    lab.drop_topic("again")  # forgotten by the brokers, while ZooKeeper still has it
+    lab.topic("again", 4)
+    assert len(lab.describe("again").partitions) == 4
+
+
 def test_reports_make_the_table(lab, monkeypatch, capsys):
     cat = as_learner(lab, "cat")
     cat.fresh_topic("cat.letters")
