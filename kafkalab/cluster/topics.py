@@ -52,7 +52,9 @@ class Topics:
         if found and self._is_named_ours(name):
             self._is_ours(found)
         if not found:
-            self._create(name, partitions, config)
+            wait_until(
+                lambda: self._create(name, partitions, config) or self.describe(name), f"the creation of topic {name!r}"
+            )
         wait_until(lambda: self._has_leaders(name), f"leaders of the partitions of topic {name!r}")
 
     def replace(self, name: str, partitions: int, config: Mapping[str, str]) -> None:

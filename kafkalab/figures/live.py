@@ -21,7 +21,7 @@ class LiveFigure:
         panels: The titles of the panels, side by side, each with the names of its series.
         xlabel: The label of the horizontal axes, with the unit.
         ylabel: The label of the vertical axes, with the unit.
-        alt: What is to be seen at the end, in a full sentence: the picture's alternative text.
+        alt: What the picture shows at the end, in a full sentence: the picture's alternative text.
     """
 
     def __init__(self, panels: Mapping[str, Sequence[str]], xlabel: str, ylabel: str, alt: str = "") -> None:
