@@ -170,17 +170,23 @@ def _read(schema: Any, stream: io.BytesIO) -> tuple[bytes, Any]:
     return stream.getvalue()[start : stream.tell()], value
 
 
-def _colours(parts: list[Part]) -> list[tuple[str, float]]:
-    """Return a colour and an opacity for each part: one colour for each field, paler where it says how to read it."""
+def _colours(parts: list[Part]) -> list[dict[str, Any]]:
+    """Return how to fill each part: one colour for each field, paler for its length, striped for its branch."""
     colours = {"magic byte": _GREY, "schema id": _ORANGE, "left over": "#FFFFFF"}
     for part in parts:
         field = part.name.split(":")[0]
         colours.setdefault(field, _FIELD_COLOURS[(len(colours) - 3) % len(_FIELD_COLOURS)])
-    return [(colours[part.name.split(":")[0]], 0.25 if ":" in part.name else 0.55) for part in parts]
+    fills = []
+    for part in parts:
+        field, _, role = part.name.partition(": ")
+        full, pale = (colours[field], 0.55), (colours[field], 0.25)
+        stripes = {"hatch": "///", "hatchcolor": full} if role == "branch" else {}
+        fills.append({"fc": pale if role else full, **stripes})
+    return fills
 
 
-def _box(axes: "Axes", x: float, y: float, size: float, colour: tuple[str, float], text: str) -> None:
+def _box(axes: "Axes", x: float, y: float, size: float, fill: dict[str, Any], text: str) -> None:
     from matplotlib.patches import Rectangle  # noqa: PLC0415
 
-    axes.add_patch(Rectangle((x + 0.04, y), 0.92, size, fc=colour, ec="#444444", lw=0.8))
+    axes.add_patch(Rectangle((x + 0.04, y), 0.92, size, ec="#444444", lw=0.8, **fill))
     axes.text(x + 0.5, y + size / 2, text, ha="center", va="center", fontsize=11, family="monospace")

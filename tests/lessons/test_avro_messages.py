@@ -124,6 +124,13 @@ def test_xray_shows_every_byte_and_every_part():
     plt.close(figure)
 
 
+def test_no_two_parts_look_alike():
+    axes = xray(framed(RECORD), READING).figure.axes[0]
+    looks = {(patch.get_facecolor(), patch.get_hatch()) for patch in axes.patches}
+    assert len(looks) == len(anatomy(framed(RECORD), READING))
+    plt.close(axes.figure)
+
+
 def test_bytes_made_by_hand_are_read_by_the_official_deserializer(lab):
     context = SerializationContext("wire", MessageField.VALUE)
     conf = {"subject.name.strategy": topic_subject_name_strategy}
