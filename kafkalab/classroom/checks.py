@@ -43,7 +43,7 @@ class Checks:
         if not holds:
             raise CheckError(f"Found {found}, expected {expected}. Look at {look}.")
 
-    def answer(self, given: object, right: object, look: str, fact: str = "") -> None:
+    def answer(self, given: Any, right: Any, look: str, fact: str = "") -> None:
         """Check an answer against what was just measured.
 
         Args:
@@ -107,7 +107,7 @@ class Checks:
         return all_messages(self._lab.client, topic)
 
     def values(
-        self, topic: str, expected: Sequence, *, look: str, in_order: bool = False, empty: str = _NOTHING_CAME
+        self, topic: str, expected: Sequence[object], *, look: str, in_order: bool = False, empty: str = _NOTHING_CAME
     ) -> None:
         """Check the decoded content of a topic: records where messages carry a schema id, text where they do not.
 
@@ -133,16 +133,16 @@ class Checks:
 
     def keys(self, topic: str, expected: Collection[str], *, look: str) -> None:
         """Check that every message has a key, that these are the keys, and that each of them is on one partition."""
-        places: dict[str | None, set[int]] = defaultdict(set)
+        places: dict[str | None, set[int | None]] = defaultdict(set)
         for message in self.messages(topic, look=look):
             key = message.key()
             places[None if key is None else key.decode(errors="replace")].add(message.partition())
         self.that(None not in places, f"messages without a key in {topic!r}", "a key on each", look)
-        odd = sorted(set(places) ^ set(expected))
+        odd = sorted(key or "" for key in set(places) ^ set(expected))
         found = f"{len(places)} different key(s) in {topic!r}"
         self.that(not odd, found, f"{len(expected)} ({_short(odd[0]) if odd else ''} is the first that differs)", look)
-        for key, partitions in places.items():
-            found = f"the key {key!r} on {len(partitions)} partitions of {topic!r}"
+        for name, partitions in places.items():
+            found = f"the key {name!r} on {len(partitions)} partitions of {topic!r}"
             self.that(len(partitions) == 1, found, "each key on one", look)
 
     def encoded(self, topic: str, subject: str, *, look: str) -> None:
@@ -191,7 +191,8 @@ class Checks:
 
     def subject(
         self, name: str, *, look: str, versions: int | None = None, compatibility: str | None = None,
-        fields: Collection[str] | None = None, takes: Mapping | None = None, refuses: Mapping | None = None,
+        fields: Collection[str] | None = None, takes: Mapping[str, object] | None = None,
+        refuses: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         """Check a subject of the schema registry.
 
@@ -213,8 +214,8 @@ class Checks:
                 self.that(level == compatibility, f"the level {level} on {name!r}", compatibility, look)
             if fields is not None:
                 latest = json.loads(registry.get_latest_version(name).schema.schema_str)
-                found = sorted(field["name"] for field in latest.get("fields", []))
-                self.that(found == sorted(fields), f"the fields {found} in {name!r}", f"{sorted(fields)}", look)
+                names = sorted(field["name"] for field in latest.get("fields", []))
+                self.that(names == sorted(fields), f"the fields {names} in {name!r}", f"{sorted(fields)}", look)
             for schema, wanted in ((takes, True), (refuses, False)):
                 if schema is not None:
                     taken = registry.test_compatibility(name, Schema(json.dumps(schema), "AVRO"))
@@ -222,7 +223,7 @@ class Checks:
                     found = f"that {name!r} {words[taken]} the schema {json.dumps(schema)}"
                     self.that(taken is wanted, found, f"that it {words[wanted]} it", look)
 
-    def _decoded(self, topic: str, look: str) -> list:
+    def _decoded(self, topic: str, look: str) -> list[Any]:
         with SchemaRegistryClient(self._lab.registry) as registry:
             deserialize = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
             values = []

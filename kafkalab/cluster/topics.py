@@ -87,7 +87,7 @@ class Topics:
         found = self.describe(name)
         if found is None:
             return
-        if (self._learner or not self._private) and not self._is_ours(found):
+        if not self._is_ours(found) and (self._learner or not self._private):
             raise LabError(f"topic {name!r} exists and was not made by this lab: nothing was deleted, use another name")
         try:
             self._controlled().delete_topics([name], request_timeout=ANSWER_SECONDS)[name].result()

@@ -1,7 +1,7 @@
 """Drawings of the workflow that the lessons follow."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kafkalab.figures.colours import COLOURS
 
@@ -59,16 +59,20 @@ def workflow(notes: Mapping[int | str, str] | None = None, highlight: int | None
         axes.add_patch(box)
         axes.text(x, y, f"{number}  {name}", ha="center", va="center", fontsize=12)
     x, y = _MESSAGES
-    lit = {"boxstyle": "circle,pad=0.25", "facecolor": _YELLOW if highlight == 5 else "white", "edgecolor": _ORANGE}
+    lit: dict[str, Any] = {
+        "boxstyle": "circle,pad=0.25",
+        "facecolor": _YELLOW if highlight == 5 else "white",
+        "edgecolor": _ORANGE,
+    }
     lit["linewidth"] = 4 if highlight == 5 else 2.2
     axes.text(x, y + 0.36, "5", ha="center", va="center", fontsize=12, bbox=lit)
     axes.text(x, y - 0.25, "messages", ha="center", va="center", fontsize=10)
     for x, y, text in _ENDS:
         axes.text(x, y, text, ha="center", va="center", fontsize=11, style="italic")
     axes.text(8.2, 1.3, "into another topic", ha="center", va="center", fontsize=10)
-    places = {number: (x, y - 0.68) for number, (x, y, _, _) in _PARTS.items()}
+    places: dict[int | str, tuple[float, float]] = {number: (x, y - 0.68) for number, (x, y, _, _) in _PARTS.items()}
     places |= {2: (5.3, 3.75), 3: (5.3, 5.68), 5: (3.4, 2.45), 7: (10.2, 2.3)}
     places |= {text: (x, y + (0.45 if y > 3 else -0.45)) for x, y, text in _ENDS}
-    for number, note in (notes or {}).items():
-        axes.text(*places[number], note, ha="center", va="center", fontsize=10, color=_BLUE)
+    for place, note in (notes or {}).items():
+        axes.text(*places[place], note, ha="center", va="center", fontsize=10, color=_BLUE)
     return figure
