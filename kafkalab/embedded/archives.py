@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kafkalab.embedded import artifacts
+from kafkalab.embedded import artifacts, processes
 
 BASE = "base.jsa"  # the classes of Java itself, which the packaged runtime brings no archive of
 
@@ -43,7 +43,7 @@ def make(running: Mapping[str, int]) -> None:
     for kind, pid in running.items():
         _make(
             f"{kind}.jsa",
-            lambda new, pid=pid: [jcmd, "-J-XX:-UsePerfData", pid, "VM.cds", "dynamic_dump", new],
+            lambda new, pid=pid: [jcmd, "-J-XX:-UsePerfData", pid, "VM.cds", "dynamic_dump", f'"{new}"'],
         )
 
 
@@ -55,7 +55,8 @@ def _make(name: str, command: Callable[[Path], list]) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     new = archive.with_name(f"{os.getpid()}-{name}")
     try:
-        subprocess.run([str(part) for part in command(new)], capture_output=True, timeout=60, check=True)
+        words, environment = [str(part) for part in command(new)], processes.environment()
+        subprocess.run(words, capture_output=True, timeout=60, check=True, env=environment)
         new.replace(archive)
     except (OSError, subprocess.SubprocessError):
         pass

@@ -1,6 +1,8 @@
 """Processes that outlive the Python that starts them: started, recorded, recognised again."""
 
 import contextlib
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,13 +11,15 @@ from pathlib import Path
 
 import psutil
 
+_CONFIGURES_SERVERS = re.compile(r"(_JAVA|JAVA_TOOL|JDK_JAVA)_OPTIONS$|(QUARKUS|APICURIO)_", re.IGNORECASE)
 _children: list[subprocess.Popen] = []  # kept so that a server that ends is reaped by the Python that started it
 
 
 def start(command: list[str], log: Path, folder: Path, record: Path) -> None:
     """Start a server that outlives this Python, and write its process id to a file."""
     with log.open("ab") as output:
-        child = _spawn(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        child = _spawn(command, **streams, cwd=folder, env=environment())
     try:
         whole = record.with_suffix(".new")  # replaced in one step, so that nobody reads half a number
         whole.write_text(str(child.pid), encoding="ascii")
@@ -24,6 +28,16 @@ def start(command: list[str], log: Path, folder: Path, record: Path) -> None:
         child.kill()
         child.wait()
         raise
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a server on Java, without what would configure it behind the lab's back.
+
+    Java takes options from variables, and Quarkus, which the registry is made with, its whole configuration. File names
+    are in the locale's encoding (JEP 400 leaves `sun.jnu.encoding` to it), so the locale is one with UTF-8.
+    """
+    kept = {name: value for name, value in os.environ.items() if not _CONFIGURES_SERVERS.match(name)}
+    return kept | ({"LC_ALL": "C.UTF-8"} if sys.platform == "linux" else {})
 
 
 def running(record: Path, mark: str) -> psutil.Process | None:
@@ -74,7 +88,13 @@ def reap() -> None:
 
 def guard(folder: Path) -> subprocess.Popen:
     """Start the process that ends the stack in a folder as soon as this Python is gone, however it ended."""
-    return _spawn([sys.executable, "-m", "kafkalab.embedded.guard", str(folder)], stdin=subprocess.PIPE)
+    own = [
+        sys.executable,
+        "-P",
+        "-m",
+        "kafkalab.embedded.guard",
+    ]  # -P: no module beside a notebook takes another's place
+    return _spawn([*own, str(folder)], stdin=subprocess.PIPE)
 
 
 def listener(host: str, port: int) -> str | None:
