@@ -18,11 +18,11 @@ _SECRET = re.compile(r"password|secret|token|jaas|user\.info|\.pem$|oauthbearer\
 _LEAVE_OUT = "nothing"
 _JAVAS = {  # what librdkafka has for properties that only Java's client knows (its CONFIGURATION.md)
     "sasl.jaas.config": "sasl.username and sasl.password",
-    "ssl.truststore.location": "ssl.ca.location, a PEM file",
+    "ssl.truststore.location": "ssl.ca.location (a PEM file)",
     "ssl.truststore.certificates": "ssl.ca.pem",
     "ssl.keystore.key": "ssl.key.pem",
     "ssl.keystore.certificate.chain": "ssl.certificate.pem",
-    "ssl.keystore.type": "ssl.keystore.location alone, a PKCS#12 file",
+    "ssl.keystore.type": "ssl.keystore.location alone (a PKCS#12 file)",
     "sasl.client.callback.handler.class": "a SASL mechanism of librdkafka, such as SCRAM-SHA-512",
     "sasl.login.callback.handler.class": "sasl.oauthbearer.method=oidc and its sasl.oauthbearer. properties",
     "buffer.memory": "queue.buffering.max.kbytes",

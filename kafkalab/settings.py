@@ -26,6 +26,18 @@ _NAME = r"^[\w.-]+$"
 _LEARNER = r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$"  # what a topic may be called, without the dot that ends the prefix
 
 
+def _of_account(folder: Callable[..., Path]) -> Path:
+    """Return one of the folders that an account has by the system's convention.
+
+    Raises:
+        LabError: The account has no home.
+    """
+    try:
+        return folder("kafkalab", appauthor=False)
+    except RuntimeError:
+        raise LabError("this account has no home folder: set HOME to a folder that you can write to") from None
+
+
 def _absolute(path: Path) -> Path:
     """Return a path that means the same in every folder: servers and kernels have others than who names it."""
     try:
@@ -47,7 +59,7 @@ def _without(signs: str) -> Callable[[Path], Path]:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Home = Annotated[AbsolutePath, AfterValidator(_without(",;"))]
-Cache = Annotated[AbsolutePath, AfterValidator(_without(f",{os.pathsep}"))]
+Cache = Annotated[AbsolutePath, AfterValidator(_without(f',"{os.pathsep}'))]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -218,12 +230,12 @@ class StackSettings(_Checked):
     """Where the embedded stack keeps its files and which ports it takes; all on loopback."""
 
     home: Home = Field(
-        default_factory=lambda: user_state_path("kafkalab", appauthor=False), alias="KAFKALAB_HOME",
+        default_factory=lambda: _of_account(user_state_path), alias="KAFKALAB_HOME",
         examples=["kafkalab-home"],
         description="the folder for data, logs and process records",
     )  # fmt: skip
     cache: Cache = Field(
-        default_factory=lambda: user_cache_path("kafkalab", appauthor=False), alias="KAFKALAB_CACHE",
+        default_factory=lambda: _of_account(user_cache_path), alias="KAFKALAB_CACHE",
         examples=["kafkalab-cache"],
         description="the folder for downloads, shared by all stacks",
     )  # fmt: skip
@@ -257,15 +269,15 @@ def seat() -> str:
     Raises:
         LabError: It cannot be kept.
     """
-    folder = user_data_path("kafkalab", appauthor=False)
+    folder = _of_account(user_data_path)
+    path = folder / "seat"
     try:
-        path = _absolute(folder) / "seat"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name("seat.lock"), timeout=_LOCK_SECONDS):
             if not path.exists() or not path.read_text(encoding="ascii"):
                 path.write_text(token_hex(8), encoding="ascii")
             return path.read_text(encoding="ascii")
-    except (OSError, ValueError) as error:  # a time-out of the lock is an OSError too
+    except OSError as error:  # a time-out of the lock is one too
         raise LabError(
             f"cannot write to {folder} ({error}), where this account's id belongs: set HOME to a folder that you can "
             "write to"

@@ -43,7 +43,7 @@ def _examine_cluster() -> Iterator[Finding]:
         yield wrong(f"{name} of the embedded stack does not run: `kafkalab start {name}`")
     if not stopped:
         checks = [
-            ("the brokers", partial(Brokers(lab, settings).examine, SECONDS - 4)),
+            ("the brokers", partial(Brokers(lab, settings).examine, SECONDS - 2)),
             ("the registry", partial(examine_registry, lab, settings)),
         ]
         yield from side_by_side(checks, SECONDS - 1)

@@ -63,13 +63,9 @@ def _refusal(server: Endpoint, lab: Lab, error: SchemaRegistryError) -> str:
     status = error.http_status_code
     if status in {401, 403}:
         return f"{server.name} refuses the credentials (HTTP {status}): check basic.auth.user.info {_FILE}"
-    other = confluent_address(lab.registry)
-    fix = (
-        f"Apicurio Registry answers this client at {other}, set KAFKA_SCHEMA_REGISTRY_URL to it"
-        if other
-        else server.fix
-    )
-    return f"{server.name} does not answer as a registry (HTTP {status}): {fix}"
+    if other := confluent_address(lab.registry):
+        return f"{server.name} is Apicurio Registry, which answers this client at {other}: {server.fix}"
+    return f"{server.name} does not answer as a registry (HTTP {status}): {server.fix}"
 
 
 def _silence(server: Endpoint, url: str, error: httpx2.HTTPError) -> str:

@@ -181,7 +181,7 @@ def _locked(folder: Path, named: str) -> Iterator[None]:
 
 def cannot_write(folder: Path, named: str, error: OSError) -> Exception:
     """Return the error for a full disk or a protected folder, and any other error as it is."""
-    names = ("ENOSPC", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EDQUOT")  # the last is not known on Windows
+    names = ("ENOSPC", "EACCES", "EPERM", "EROFS", "ENOTDIR", "ENOENT", "EDQUOT")  # the last is not known on Windows
     if error.errno not in {getattr(errno, name, None) for name in names}:
         return error
     return LabError(f"cannot write to {folder} ({error.strerror}): free some space, or name another in {named}")

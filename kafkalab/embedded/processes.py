@@ -16,13 +16,13 @@ _children: list[subprocess.Popen] = []  # kept so that a server that ends is rea
 
 
 def start(command: list[str], log: Path, folder: Path, record: Path) -> None:
-    """Start a server that outlives this Python, and write its process id to a file."""
+    """Start a server that outlives this Python, and write its process id and this machine's name to a file."""
     with log.open("ab") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
         child = _spawn(command, **streams, cwd=folder, env=environment())
     try:
         whole = record.with_suffix(".new")  # replaced in one step, so that nobody reads half a number
-        whole.write_text(str(child.pid), encoding="ascii")
+        whole.write_text(f"{child.pid} {socket.gethostname()}", encoding="utf-8")
         whole.replace(record)
     except BaseException:  # a server without a record is one that nobody would end
         child.kill()
@@ -52,12 +52,20 @@ def running(record: Path, mark: str) -> psutil.Process | None:
         None if there is no record, or the process ended, or the id belongs to somebody else.
     """
     reap()
-    with contextlib.suppress(OSError, ValueError, psutil.Error):
-        process = psutil.Process(int(record.read_text(encoding="ascii")))
+    with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+        process = psutil.Process(int(record.read_text(encoding="utf-8").split()[0]))
         # a child's arguments are known; the system shows none for a moment after the start, on a busy machine
         child = next((child for child in _children if child.pid == process.pid and child.returncode is None), None)
         if mark in (child.args if child else process.cmdline()) and _lives(process):
             return process
+    return None
+
+
+def host(record: Path) -> str | None:
+    """Return the machine of a record, if it is another one than this: folders may be shared by several."""
+    with contextlib.suppress(OSError, ValueError):
+        name = record.read_text(encoding="utf-8").partition(" ")[2]
+        return name if name not in {"", socket.gethostname()} else None
     return None
 
 
@@ -88,13 +96,9 @@ def reap() -> None:
 
 def guard(folder: Path) -> subprocess.Popen:
     """Start the process that ends the stack in a folder as soon as this Python is gone, however it ended."""
-    own = [
-        sys.executable,
-        "-P",
-        "-m",
-        "kafkalab.embedded.guard",
-    ]  # -P: no module beside a notebook takes another's place
-    return _spawn([*own, str(folder)], stdin=subprocess.PIPE)
+    isolated = "-P"  # a module beside the notebook, such as random.py, does not take the place of Python's own
+    command = [sys.executable, isolated, "-m", "kafkalab.embedded.guard", str(folder)]
+    return _spawn(command, stdin=subprocess.PIPE)
 
 
 def listener(host: str, port: int) -> str | None:
