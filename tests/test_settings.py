@@ -186,7 +186,7 @@ def test_certificates_that_are_not_there_are_named(monkeypatch, lab):
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
     for name, address in clients.named(lab).items():
         monkeypatch.setenv(name, address)
-    with pytest.raises(kafkalab.LabError, match="SSL_CERT_FILE='/nowhere/ca.pem' names no file: name one of"):
+    with pytest.raises(kafkalab.LabError, match=r"SSL_CERT_FILE='/nowhere/ca\.pem' names no file: name one of"):
         kafkalab.connect()
 
 
