@@ -184,7 +184,8 @@ class ClusterSettings(_Checked):
             prefix = client_files.PREFIX
             own = {key.removeprefix(prefix): value for key, value in properties.items()}
             self._registry |= client_files.for_registry_client(own)
-        brokers, url = self._client.pop("bootstrap.servers", None), self._registry.pop("url", None)
+        older, url = self._client.pop("metadata.broker.list", None), self._registry.pop("url", None)
+        brokers = self._client.pop("bootstrap.servers", older)
         self._file_names_brokers = brokers is not None
         if brokers and not self.broker_url:
             self._brokers_from = f"bootstrap.servers in the file that {client_files.CLIENT} names"

@@ -132,6 +132,12 @@ def test_line_that_cannot_be_meant(written, line, says):
     assert "hunter2" not in str(error.value)
 
 
+def test_older_name_of_the_brokers_addresses(written):
+    written("metadata.broker.list=broker.example:9092")
+    settings = kafkalab.ClusterSettings.read()
+    assert (settings.broker_url, settings.client) == ("broker.example:9092", {})
+
+
 def test_ssl_ca_location_that_librdkafka_probes(written):
     assert client_files.read("V", written("ssl.ca.location=probe"))["ssl.ca.location"] == "probe"
 
