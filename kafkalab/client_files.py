@@ -10,13 +10,13 @@ from kafkalab.errors import LabError
 CLIENT, REGISTRY = "KAFKA_CLIENT_PROPERTIES", "KAFKA_SCHEMA_REGISTRY_PROPERTIES"  # the variables that name them
 PREFIX = "schema.registry."  # of what a client file says to the registry's client
 
-_REGISTRYS_OWN = ("basic.auth.", "bearer.auth.")  # no broker's client has properties that begin so
+_REGISTRY_ONLY = ("basic.auth.", "bearer.auth.")  # no broker's client has properties that begin so
 _NUMBERS = ("timeout", "max.", "retries.", "cache.")  # how properties of the registry's client begin that are numbers
 _FILES = re.compile(r"\.(location|file)$|^sasl\.kerberos\.keytab$")  # properties whose value is a file
 _TOKENS = {"sasl.oauthbearer.method", "enable.sasl.oauthbearer.unsecure.jwt"}  # where librdkafka may get some
 _SECRET = re.compile(r"password|secret|token|jaas|user\.info|\.pem$|oauthbearer\.config")
 _LEAVE_OUT = "nothing"
-_JAVAS = {  # what librdkafka has for properties that only Java's client knows (its CONFIGURATION.md)
+_FOR_JAVA = {  # what librdkafka has for properties that only Java's client knows (its CONFIGURATION.md)
     "sasl.jaas.config": "sasl.username and sasl.password",
     "ssl.truststore.location": "ssl.ca.location (a PEM file)",
     "ssl.truststore.certificates": "ssl.ca.pem",
@@ -69,12 +69,12 @@ def read(variable: str, path: Path) -> dict[str, str]:
     return {key: _whole_path(variable, path, key, value) for key, value in properties.items()}
 
 
-def parted(properties: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Part what is for the brokers' client from what is for the registry's, which loses its prefix."""
-    registrys = {key for key in properties if key.startswith((PREFIX, *_REGISTRYS_OWN))}
+def split(properties: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Separate what is for the brokers' client from what is for the registry's, which loses its prefix."""
+    of_registry = {key for key in properties if key.startswith((PREFIX, *_REGISTRY_ONLY))}
     return (
-        {key: value for key, value in properties.items() if key not in registrys},
-        {key.removeprefix(PREFIX): properties[key] for key in properties if key in registrys},
+        {key: value for key, value in properties.items() if key not in of_registry},
+        {key.removeprefix(PREFIX): properties[key] for key in properties if key in of_registry},
     )
 
 
@@ -113,7 +113,7 @@ def _refuse_other_clients(variable: str, path: Path, properties: Mapping[str, st
     Raises:
         LabError: There are such.
     """
-    wanted = {key: _JAVAS[key.removeprefix(PREFIX)] for key in properties if key.removeprefix(PREFIX) in _JAVAS}
+    wanted = {key: _FOR_JAVA[key.removeprefix(PREFIX)] for key in properties if key.removeprefix(PREFIX) in _FOR_JAVA}
     if properties.get("ssl.endpoint.identification.algorithm") == "":
         wanted["ssl.endpoint.identification.algorithm="] = "ssl.endpoint.identification.algorithm=none"
     mechanism = properties.get("sasl.mechanism") or properties.get("sasl.mechanisms")

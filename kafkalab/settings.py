@@ -104,11 +104,11 @@ class ClusterSettings(_Checked):
         "KAFKA_SCHEMA_REGISTRY_PROPERTIES",
     )  # fmt: skip
     client_properties: AbsolutePath | None = Field(
-        None, alias=client_files.CLIENT, examples=["client.properties"],
+        None, alias="KAFKA_CLIENT_PROPERTIES", examples=["client.properties"],
         description="a file of lines key=value with librdkafka's names",
     )  # fmt: skip
     schema_registry_properties: AbsolutePath | None = Field(
-        None, alias=client_files.REGISTRY, examples=["schema-registry.properties"],
+        None, alias="KAFKA_SCHEMA_REGISTRY_PROPERTIES", examples=["schema-registry.properties"],
         description="a file of lines key=value with the registry client's names",
     )  # fmt: skip
     consumer_timeout_ms: int = Field(
@@ -175,7 +175,7 @@ class ClusterSettings(_Checked):
             LabError: A file cannot be read or is for another client, or an address in it cannot be meant.
         """
         if self.client_properties:
-            self._client, for_registry = client_files.parted(
+            self._client, for_registry = client_files.split(
                 client_files.read(client_files.CLIENT, self.client_properties)
             )
             self._registry |= client_files.for_registry_client(for_registry)
@@ -259,8 +259,9 @@ def absolute_paths() -> dict[str, str]:
     paths = {name: Path(os.environ[name]).absolute() for name in of_openssl if os.environ.get(name)}
     for settings in (ClusterSettings.read(), StackSettings.read()):
         for name, field in type(settings).model_fields.items():
-            if os.environ.get(field.alias) and isinstance(path := getattr(settings, name), Path):
-                paths[field.alias] = path
+            variable = str(field.alias)
+            if os.environ.get(variable) and isinstance(path := getattr(settings, name), Path):
+                paths[variable] = path
     return {name: str(path) for name, path in paths.items()}
 
 

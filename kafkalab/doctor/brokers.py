@@ -91,7 +91,7 @@ class Brokers:
         """
         known, errors = ask_brokers(self._lab.client, _ANSWER_SECONDS)
         if known:
-            return {broker.id: _address(broker.host, broker.port) for broker in known}
+            return {broker.id: _address(str(broker.host), broker.port) for broker in known}
         for error in errors:
             if error.code() in REFUSED:
                 raise LabError(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kafkalab.errors import LabError
@@ -29,7 +29,7 @@ def wrong(text: str) -> Finding:
     return Finding(ok=False, text=text)
 
 
-def side_by_side(checks: list[tuple[str, Check]], seconds: float) -> list[Finding]:
+def side_by_side(checks: Sequence[tuple[str, Check]], seconds: float) -> list[Finding]:
     """Run checks, each with the name of what it examines, at the same time; return what they found, in their order.
 
     A LabError ends a check as its last finding. The bound ends all: a thread that does not answer is left behind, since

@@ -46,9 +46,9 @@ def print_messages(lab: Lab, show: Callable[[object], None] = print) -> tuple[in
     with SchemaRegistryClient(lab.registry) as registry, Consumer({**lab.client, **own}) as consumer:
         deserialize = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
         for message in _messages(consumer, topics, group, settings.consumer_timeout_ms / 1000, session_seconds):
-            if message.error():
-                if message.error().code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # a topic that was just made
-                    raise LabError(f"the brokers answered: {message.error().str()}")
+            if refused := message.error():
+                if refused.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # a topic that was just made
+                    raise LabError(f"the brokers answered: {refused.str()}")
                 continue
             place = f"{message.topic()} [{message.partition()}] at offset {message.offset()}"
             try:
