@@ -12,7 +12,8 @@ help:  ## list the targets
 
 ifneq ($(wildcard offline/packages),)  # what `make offline` has made, on a machine without a network
 $(VENV)/ready: export PIP_NO_INDEX := 1
-$(VENV)/ready: export PIP_FIND_LINKS := $(CURDIR)/offline/packages
+# relative, since pip splits the variable at the blanks of a path
+$(VENV)/ready: export PIP_FIND_LINKS := offline/packages
 FROM := --from offline/servers
 endif
 

@@ -1,9 +1,11 @@
 """The lab for a terminal."""
 
 import json
+import os
 import sys
 import time
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 import click
@@ -16,7 +18,7 @@ from kafkalab.errors import LabError
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.multiples import multiples
 from kafkalab.programs.print import print_messages
-from kafkalab.settings import NOTEBOOKS, ClusterSettings
+from kafkalab.settings import NOTEBOOKS, ClusterSettings, absolute_paths
 
 REFRESH_SECONDS = 2
 
@@ -34,6 +36,9 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def app() -> None:
     """A real Kafka on this machine: ZooKeeper, brokers and a schema registry, without Docker or an installed Java."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal's code page may lack a character of a message
+            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command(epilog="Example: kafkalab fetch --to offline/servers")
@@ -145,6 +150,7 @@ def run(notebooks: tuple[str, ...], parameters: tuple[tuple[str, str], ...], bui
 
     if in_place and parameters:
         raise LabError("committed outputs are those of the notebook's own parameters: leave out -p or --in-place")
+    os.environ.update(absolute_paths())  # kernels run in the folders of their notebooks
     paths, results = headless.chosen(notebooks), {}
     shared_out = headless.shared_out({name: _value(text) for name, text in parameters}, paths)
     embedded = ClusterSettings.read().broker_url is None

@@ -1,7 +1,9 @@
 import json
+import os
 import subprocess
 import sys
 
+import clients
 import nbformat
 import pytest
 
@@ -46,6 +48,30 @@ def test_expected_error_is_one_line(lab):
     asked = kafkalab("kill", "broker-9")
     assert asked.returncode == 1
     assert asked.stderr == "Error: there is no server 'broker-9' in this stack, only zookeeper, broker-0, registry\n"
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("cp1252", r"süß \u03a9"), ("iso8859-7", r"s\xfc\xdf Ω")])
+def test_output_in_a_code_page_that_lacks_a_character(lab, encoding, shown):
+    lab.fresh_topic("pages")
+    clients.produce(lab.client["bootstrap.servers"], "pages", ["süß Ω"])
+    variables = {"PYTHONIOENCODING": encoding, "IN_TOPIC": "pages", "IN_GROUP": encoding}
+    asked = kafkalab("print", env={**os.environ, **variables, "KAFKA_CONSUMER_TIMEOUT_MS": "500"}, encoding=encoding)
+    assert asked.returncode == 0
+    assert asked.stdout.splitlines() == [shown]
+
+
+def test_kernels_get_the_callers_files(lab, notebooks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ok.properties").write_text("client.id=me\n", encoding="utf-8")
+    monkeypatch.setenv("KAFKA_CLIENT_PROPERTIES", "ok.properties")
+    code = "import kafkalab; print(kafkalab.connect().client['client.id'])"
+    asks = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    asks.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(asks, notebooks / "02_asks.ipynb")
+    with pytest.raises(SystemExit) as end:
+        cli.app(["run", "02", "--build", str(tmp_path / "build")])
+    assert not end.value.code
+    assert "me" in nbformat.read(tmp_path / "build" / "02_asks.ipynb", 4).cells[0].outputs[0].text
 
 
 @pytest.fixture

@@ -229,7 +229,7 @@ class Checks:
             values = []
             for message in self.messages(topic, look=look):
                 try:
-                    values.append(decode(message, deserialize))
+                    values.append(decode(message, deserialize, registry))
                 except ValueError:
                     place = f"at offset {message.offset()} of {topic!r}"
                     found = f"the bytes {_short(message.value())} {place}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from kafkalab.embedded import artifacts
+from kafkalab.embedded import artifacts, processes
 
 BASE = "base.jsa"  # the classes of Java itself, which the packaged runtime brings no archive of
 
@@ -50,7 +50,7 @@ def make(running: Mapping[str, int]) -> None:
 def _dump(pid: int, archive: Path) -> list[str]:
     """Return the command that makes a running JVM write what it has loaded."""
     jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
-    return [str(jcmd), "-J-XX:-UsePerfData", str(pid), "VM.cds", "dynamic_dump", str(archive)]
+    return [str(jcmd), "-J-XX:-UsePerfData", str(pid), "VM.cds", "dynamic_dump", f'"{archive}"']
 
 
 def _make(name: str, command: Callable[[Path], list[str]]) -> None:
@@ -61,7 +61,8 @@ def _make(name: str, command: Callable[[Path], list[str]]) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     new = archive.with_name(f"{os.getpid()}-{name}")
     try:
-        subprocess.run(command(new), capture_output=True, timeout=60, check=True)
+        environment = processes.environment()
+        subprocess.run(command(new), capture_output=True, timeout=60, check=True, env=environment)
         new.replace(archive)
     except (OSError, subprocess.SubprocessError):
         pass

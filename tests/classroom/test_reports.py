@@ -44,6 +44,15 @@ def test_name_that_no_topic_may_have(monkeypatch, name):
         kafkalab.connect()
 
 
+def test_finding_that_would_command_a_terminal_is_escaped():
+    row = {"learner": "ann\x1b[2J", "lesson": "03", "passed": 1, "tasks": 4, "last_seen": "", "lag": 0}
+    shown = reports.text([{**row, "finding": "Task 1: \x1b]0;mine\x07\nfound 3"}])
+    assert r"ann\x1b[2J" in shown
+    assert r"Task 1: \x1b]0;mine\x07" in shown
+    assert shown.count("\n") == 1
+    assert all(line.isprintable() for line in shown.splitlines())
+
+
 def test_learner_is_shown_and_none_changes_nothing(lab, monkeypatch):
     assert lab.name("count") == "count"
     assert "learner" not in repr(lab)

@@ -28,18 +28,13 @@ from confluent_kafka.admin import (
 
 import kafkalab
 from kafkalab.doctor import examination as doctor
+from kafkalab.doctor import listener, permissions
+from kafkalab.doctor.endpoint import Endpoint
 from kafkalab.embedded import HOST
 from kafkalab.embedded.stack import free_ports
 from kafkalab.waiting import wait_until
 
 SECRET = "hunter2-hunter2"
-
-
-@pytest.fixture(scope="module")
-def secured():
-    lab = kafkalab.own_stack(secure=True)
-    yield lab
-    lab.stack.down(wipe=True)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +212,7 @@ def test_advertised_address_is_loopback_and_the_one_dialled_is_not(outside, name
     other = lab.client["bootstrap.servers"]
     dialled, registry = outside(other)
     named(dialled, registry)
-    monkeypatch.setattr(doctor, "_is_here", lambda address: address != dialled)
+    monkeypatch.setattr(Endpoint, "is_this_machine", lambda server: f"{server.host}:{server.port}" != dialled)
     [finding] = wrong()
     print(finding)
     assert finding.startswith(
@@ -440,7 +435,7 @@ def test_rights_that_are_lacking(user, secured, monkeypatch):
     findings = wrong()
     print(*findings, sep="\n")
     assert findings == [
-        f"user 'bob' lacks the right Write on topic 'theirs': have it granted, or {doctor._OTHER_TOPIC}",
+        f"user 'bob' lacks the right Write on topic 'theirs': have it granted, or {permissions._OTHER_TOPIC}",
         "user 'bob' lacks the right Read and Write on topic 'kafkalab-topics': have it granted",
         "user 'bob' lacks the right Read on group 'count': have it granted, or name another group in IN_GROUP",
     ]
@@ -480,13 +475,26 @@ def test_wrong_registry(named, named_secured, lab, secured):
     named(brokers, f"http://{brokers}")
     where = f"the registry's address {brokers}"
     assert wrong() == [f"no web server listens at {where}, and so no registry: check KAFKA_SCHEMA_REGISTRY_URL"]
-    named(brokers, f"{lab.registry['url']}/not-here")
-    [finding] = wrong()
+    for path in ("", "/apis/registry/v3", "/not-here"):
+        named(brokers, lab.registry["url"].replace("/apis/ccompat/v7", path))
+        [finding] = wrong()
+        assert f"answers this client at {lab.registry['url']}: check KAFKA_SCHEMA_REGISTRY_URL" in finding
+    with clients.served(http.server.ThreadingHTTPServer((HOST, 0), _NoRegistry)) as port:
+        named(brokers, f"http://{HOST}:{port}")
+        [finding] = wrong()
     assert "does not answer as a registry (HTTP 404): check KAFKA_SCHEMA_REGISTRY_URL" in finding
     named_secured(registry=url.replace("https:", "http:"))
     assert wrong()[0].endswith("speaks https: write so in KAFKA_SCHEMA_REGISTRY_URL")
     named(brokers, lab.registry["url"].replace("http:", "https:"))
     assert wrong()[0].endswith("speaks http: write so in KAFKA_SCHEMA_REGISTRY_URL")
+
+
+class _NoRegistry(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *_):
+        pass
 
 
 class _Elsewhen(http.server.BaseHTTPRequestHandler):
@@ -523,6 +531,8 @@ def test_clocks_that_are_apart_and_another_web_server(named, lab):
 
 
 def test_broker_that_is_too_old():
-    known = {doctor._CREATE_TOPICS: 4, doctor._METADATA: 9, doctor._FETCH: 11}
-    assert doctor._Listener(tls=False, logins=[], versions=known).release == "Kafka 2.4 or later"
-    assert doctor._Listener(tls=False, logins=[], versions={}).release == "older than Kafka 2.4"
+    known = {listener.CREATE_TOPICS: 4, listener.METADATA: 9, listener.FETCH: 11}
+    broker = listener.Listener(tls=False, logins=[], versions=known)
+    assert broker.release == "Kafka 2.4 or later"
+    assert broker.lacks == "ids of topics (KIP-516, Kafka 2.8)"
+    assert listener.Listener(tls=False, logins=[], versions={}).release == "older than Kafka 2.4"

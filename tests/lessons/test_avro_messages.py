@@ -131,6 +131,33 @@ def test_no_two_parts_look_alike():
     plt.close(axes.figure)
 
 
+RECURSIVE = json.dumps(
+    {
+        "type": "record",
+        "name": "Node",
+        "namespace": "school",
+        "fields": [
+            {"name": "price", "type": "string"},
+            {"name": "next", "type": ["null", "Node"]},
+            {"name": "kids", "type": {"type": "array", "items": "Node"}},
+        ],
+    }
+)
+
+
+def test_schema_that_names_itself_and_dollars_are_drawn():
+    last = {"price": "$1", "next": None, "kids": []}
+    message = framed({"price": "$a_b and $", "next": last, "kids": [last]}, RECURSIVE)
+    parts = {part.name: part.value for part in anatomy(message, RECURSIVE)}
+    assert parts["next.price"] == "$1"
+    assert parts["next.kids"] == []
+    assert parts["kids"] == [last]
+    figure = xray(message, RECURSIVE, "From $1 to $2")
+    figure.canvas.draw()  # where a text between two $ would be read as a formula
+    assert not any(text.get_parse_math() for text in figure.axes[0].texts if "$" in text.get_text())
+    plt.close(figure)
+
+
 def test_bytes_made_by_hand_are_read_by_the_official_deserializer(lab):
     context = SerializationContext("wire", MessageField.VALUE)
     conf = {"subject.name.strategy": topic_subject_name_strategy}
