@@ -63,7 +63,7 @@ def workflow(notes: Mapping[int | str, str] | None = None, highlight: int | None
     for x, y, text in _ENDS:
         axes.text(x, y, text, ha="center", va="center", fontsize=11, style="italic")
     places = {number: (x, y - 0.68) for number, (x, y, _, _) in _PARTS.items()}
-    places |= {2: (6.6, 2.3), 3: (5.3, 5.68), 5: (3.4, 2.45), 7: (10.2, 2.3)}
+    places |= {2: (5.3, 3.68), 3: (5.3, 5.68), 5: (3.4, 2.45), 7: (10.2, 2.3)}
     places |= {text: (x, y + (0.45 if y > 3 else -0.45)) for x, y, text in _ENDS}
     for number, note in (notes or {}).items():
         axes.text(*places[number], note, ha="center", va="center", fontsize=10, color=_BLUE)
