@@ -171,8 +171,9 @@ class Progress:
             seconds: After which it ends.
         """
         start = time.monotonic()
-        while (elapsed := time.monotonic() - start) < seconds:
-            yield elapsed, *self.ask()
+        while time.monotonic() - start < seconds:
+            produced, consumed = self.ask()
+            yield time.monotonic() - start, produced, consumed  # the moment of the answer: the first one takes longer
             time.sleep(every)
 
 
