@@ -150,7 +150,7 @@ class Progress:
     """
 
     def __init__(self, lab: Lab, group: str, topic: str) -> None:
-        self._admin = AdminClient(lab.client)
+        self._admin = AdminClient({**lab.client, "log_level": 4})  # 6 tells what its end left in a queue
         numbers = self._admin.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic].partitions
         self._partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         self._group = group
