@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import struct
 
 import fastavro
@@ -117,7 +118,7 @@ def test_xray_shows_every_byte_and_every_part():
     axes = figure.axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert axes.get_title() == "Inside"
-    assert [text for text in texts if len(text) == 2 and text in {f"{byte:02x}" for byte in message}]
+    assert [text for text in texts if re.fullmatch("[0-9a-f]{2}", text)] == [f"{byte:02x}" for byte in message]
     parts = anatomy(message, READING)
     assert len(axes.patches) == len(message) + len(parts)
     assert {part.name for part in parts} | {part.meaning for part in parts} <= set(texts)
