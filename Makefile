@@ -68,6 +68,6 @@ lock: $(VENV)/dev  ## renew the locks: the Python packages and the jars
 	$(COMPILE) --group setup --group dev --extra nbgrader -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(BIN)/python -m tools.locks
 
-clean:  ## stop and forget the stack, remove .venv and build (downloads stay in the cache folder)
-	@if [ -x $(BIN)/kafkalab ]; then $(BIN)/kafkalab down --wipe; fi
+clean:  ## stop the stack, remove .venv and build (its data stay, `kafkalab down --wipe` forgets them; downloads stay too)
+	@if [ -x $(BIN)/kafkalab ]; then $(BIN)/kafkalab down; fi
 	rm -rf $(VENV) build

@@ -192,6 +192,6 @@ def _print_status(stack: Stack) -> None:
         if not facts[key]:  # a stack that is not secured has none
             continue
         click.echo(f"{key + ':':21}{facts[key]}")
-    for process in facts["processes"]:
+    for process in stack.processes():
         runs = f"process {process['pid']}, {process['rss_mb']} MB" if process["pid"] else "not running"
-        click.echo(f"{process['name'] + ':':21}port {process['port']}, {runs}")
+        click.echo(f"{process['name']}:".ljust(21) + f"port {process['port']}, {runs}")

@@ -72,4 +72,4 @@ def _interrupt_main() -> None:
     if sys.platform == "win32":
         signal.raise_signal(signal.SIGINT)
     else:
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

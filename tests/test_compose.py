@@ -86,10 +86,19 @@ def test_service_tells_its_health_or_why_not(name):
     assert "healthcheck" in SERVICES[name] or SERVICES[name]["x-no-healthcheck"]
 
 
+def test_health_of_a_broker_is_what_a_serving_broker_answers(lab):
+    [*bash, script] = SERVICES["kafka"]["healthcheck"]["test"][1:]
+    port = lab.stack.options.ports["broker-0"]
+    (silent,) = free_ports(1)
+    for number, status in ((port, 0), (lab.stack.options.ports["zookeeper"], 1), (silent, 1)):
+        asked = run("timeout", "5", *bash, script.replace("$$", "$").replace("9093", str(number)))
+        assert (asked.returncode != 0) == status, (number, asked.stderr)
+
+
 @each_service
 def test_service_waits_for_the_health_of_what_it_needs(name):
     needs = SERVICES[name].get("depends_on", {})
-    assert all(need == {"condition": "service_healthy"} for need in needs.values())
+    assert all(need["condition"] == "service_healthy" for need in needs.values())
     assert all("healthcheck" in SERVICES[needed] for needed in needs)
 
 
@@ -275,7 +284,7 @@ def test_topics_have_a_replica_on_every_broker(composed):
 def test_another_network_reaches_the_listener_of_the_containers(composed, inside):
     if inside == HOST:
         pytest.skip("this machine allows no second network namespace (`ip netns add`)")
-    send = "import sys, cluster; print(clients.produce(sys.argv[1], 'from-elsewhere', [b'1', b'2']))"
+    send = "import sys, clients; print(clients.produce(sys.argv[1], 'from-elsewhere', [b'1', b'2']))"
     for number, address in enumerate(composed.inside, 1):
         sent = run("ip", "netns", "exec", ELSEWHERE, sys.executable, "-c", send, address)
         assert sent.stdout == "2\n", sent.stderr

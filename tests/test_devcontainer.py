@@ -63,11 +63,6 @@ def test_nothing_is_published_and_nothing_runs_with_more_rights():
     assert not {"appPort", "runArgs", "privileged", "capAdd", "mounts", "remoteUser"} & set(WORKSPACE)
 
 
-def test_host_has_room_for_three_brokers_and_the_lab():
-    needs = WORKSPACE["hostRequirements"]
-    assert (needs["cpus"], needs["memory"], needs["storage"]) == (2, "8gb", "32gb")
-
-
 # JupyterLab as `make lab` starts it, asked as a tool that forwards ports asks
 
 
@@ -78,6 +73,7 @@ def jupyter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jupyter")
     path = WORKSPACE["containerEnv"]["JUPYTER_CONFIG_PATH"].replace("${containerWorkspaceFolder}", str(ROOT))
     environment = {"JUPYTER_CONFIG_PATH": path, "JUPYTER_TOKEN": TOKEN, "JUPYTER_PORT": str(port)}
+    environment["CODESPACE_NAME"] = OUTSIDE.split("-")[0]
     own = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     lab = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={folder}", *root]
@@ -122,7 +118,10 @@ def test_jupyterlab_answers_through_the_forwarded_port_whatever_headers_are_rewr
     assert asked(jupyter, origin, host=host) == (200, 101)
 
 
-@pytest.mark.parametrize("origin", ["https://elsewhere.example", f"https://{OUTSIDE}.elsewhere.example"])
+@pytest.mark.parametrize(
+    "origin",
+    ["https://elsewhere.example", f"https://{OUTSIDE}.elsewhere.example", "https://another-8888.app.github.dev"],
+)
 def test_jupyterlab_takes_no_kernel_messages_from_other_pages(jupyter, origin):
     assert asked(jupyter, origin) == (200, 403)
 

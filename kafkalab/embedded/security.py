@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -15,6 +16,7 @@ from confluent_kafka.admin import (
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
 
@@ -62,12 +64,13 @@ class Security:
     @property
     def _passwords(self) -> dict[str, str]:
         try:
-            return json.loads(self._kept.read_text(encoding="utf-8"))
+            passwords: dict[str, str] = json.loads(self._kept.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise LabError(
                 f"{self._kept} cannot be read ({type(error).__name__}), and only who started the stack may: take its "
                 "account, or forget the stack with `kafkalab down --wipe`"
             ) from None
+        return passwords
 
     def client(self, bootstrap_servers: str, user: str = LEARNER) -> dict[str, str]:
         """Return what a client of a user takes, in librdkafka's names."""
@@ -134,7 +137,9 @@ class Security:
         """
         admin = AdminClient({**self.client(bootstrap_servers, BROKER), "log_level": 0})
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
-        users = [UserScramCredentialUpsertion(user, scram, self._passwords[user].encode()) for user in (ADMIN, LEARNER)]
+        users: list[UserScramCredentialAlteration] = [
+            UserScramCredentialUpsertion(user, scram, self._passwords[user].encode()) for user in (ADMIN, LEARNER)
+        ]
         acls = [
             AclBinding(
                 kind, name, ResourcePatternType.LITERAL, f"User:{LEARNER}", "*", operation, AclPermissionType.ALLOW
@@ -142,9 +147,9 @@ class Security:
             for kind, (name, operations) in _LEARNER_MAY.items()
             for operation in operations
         ]
-        answers = {**admin.alter_user_scram_credentials(users), **admin.create_acls(acls)}
+        made = admin.alter_user_scram_credentials(users).values(), admin.create_acls(acls).values()
         try:
-            for answer in answers.values():
+            for answer in chain(*made):
                 answer.result(_SECONDS)
         except (KafkaException, TimeoutError) as error:
             raise LabError(

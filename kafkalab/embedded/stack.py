@@ -295,7 +295,7 @@ class Stack:
 
         Process id and memory are None for a server that does not run.
         """
-        rows = []
+        rows: list[dict[str, object]] = []
         for server in self._servers.values():
             process, memory = self._process(server), None
             with suppress(psutil.Error):  # it ended in this moment

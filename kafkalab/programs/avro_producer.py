@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import fastavro
 import httpx2
@@ -16,6 +16,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 from fastavro import schemaless_writer
 from fastavro.schema import SchemaParseException
+from fastavro.types import Schema
 from fastavro.validation import ValidationError, validate
 
 from kafkalab.cluster.lab import Lab
@@ -46,7 +47,7 @@ class AvroProducer:
         self._lost: list[str] = []
         self.acknowledged = 0
 
-    def send(self, value: Mapping, key: str | None = None) -> None:
+    def send(self, value: Mapping[str, Any], key: str | None = None) -> None:
         """Queue one record; the key decides the partition.
 
         Raises:
@@ -82,7 +83,7 @@ class AvroProducer:
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error:
-            self._lost.append(f"key {message.key()}: {error.str()}")
+            self._lost.append(f"key {message.key()!r}: {error.str()}")
         else:
             self.acknowledged += 1
 
@@ -105,7 +106,7 @@ def queue(
             return
 
 
-def _parsed(schema_file: Path) -> dict:
+def _parsed(schema_file: Path) -> Schema:
     try:
         return fastavro.parse_schema(json.loads(schema_file.read_text(encoding="utf-8")))
     except OSError as error:
