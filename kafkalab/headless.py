@@ -193,7 +193,8 @@ def execute_all(
 
 def _end(kernels: Iterable[psutil.Process]) -> None:
     """End kernels and all that they have started; the guards of their own stacks forget these."""
-    guards, rest = [], []
+    guards: list[psutil.Process] = []
+    rest: list[psutil.Process] = []
     for kernel in kernels:
         with suppress(psutil.Error):
             for process in (*kernel.children(recursive=True), kernel):

@@ -51,6 +51,7 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
+    Stack.shared().down(wipe=True)
     if not hasattr(config, "workerinput"):
         config.kafkalab_sweep.communicate()
 

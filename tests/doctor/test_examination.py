@@ -321,7 +321,8 @@ def test_one_of_several_addresses_is_wrong(named, lab):
     assert wrong() == [f"nobody listens at {HOST}:1: check KAFKA_BROKER_URL"]
 
 
-def test_servers_that_never_answer_are_given_up(named):
+def test_servers_that_never_answer_are_given_up(named, monkeypatch):
+    monkeypatch.setattr(doctor, "_PORT_SECONDS", 1)
     with socket.create_server((HOST, 0)) as brokers, socket.create_server((HOST, 0)) as registry:
         ports = [server.getsockname()[1] for server in (brokers, registry)]
         named(f"{HOST}:{ports[0]}", f"http://{HOST}:{ports[1]}")
