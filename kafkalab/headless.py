@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+import logging
 import re
 import signal
 import time
@@ -16,6 +17,7 @@ import nbformat
 import papermill
 import psutil
 from filelock import FileLock, ReadWriteLock, Timeout
+from jupyter_core.utils import ensure_event_loop
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
@@ -157,6 +159,7 @@ def execute_all(
         For each notebook None, or where and how it failed.
     """
     build.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is in the failure
     names = {
         notebook: set(_NAMES.findall(notebook.read_text(encoding="utf-8").replace('\\"', '"')))
         for notebook in parameters
@@ -177,6 +180,7 @@ def execute_all(
                 for work in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
                     notebook, start = running.pop(work)
                     results[notebook] = failure = work.result()
+                    write_page(build / notebook.name)
                     write_index(build, {path: results[path] for path in parameters if path in results})
                     if in_place and not failure:
                         keep_outputs(build / notebook.name, notebook)
@@ -207,7 +211,7 @@ def _end(kernels: Iterable[psutil.Process]) -> None:
 
 
 def execute(notebook: Path, build: Path, parameters: Mapping[str, object]) -> str | None:
-    """Execute one notebook and leave it and its page in a folder.
+    """Execute one notebook and leave it in a folder.
 
     Returns:
         None, or where and how the notebook failed.
@@ -224,10 +228,16 @@ def execute(notebook: Path, build: Path, parameters: Mapping[str, object]) -> st
         failure = f"cell [{error.exec_count}]: {error.ename}: {error.evalue.splitlines()[0] if error.evalue else ''}"
     except Exception as error:  # noqa: BLE001 - a dead kernel or a time-out: the other notebooks still run
         failure = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
+    finally:
+        ensure_event_loop().close()  # this thread's, which nbclient leaves open
+    return failure
+
+
+def write_page(executed: Path) -> None:
+    """Write the page of a notebook that was executed, as far as it came, beside it."""
     if executed.exists():
         page, _ = HTMLExporter().from_filename(str(executed))
         executed.with_suffix(".html").write_text(page, encoding="utf-8")
-    return failure
 
 
 def write_index(build: Path, results: Mapping[Path, str | None]) -> Path:
