@@ -23,8 +23,8 @@ SWEEP = """
 import pathlib, shutil, sys
 from kafkalab.embedded.stack import Stack
 sys.stdin.read()
-for home in pathlib.Path(sys.argv[1]).iterdir():
-    if stack := Stack.at(home):
+for options in list(pathlib.Path(sys.argv[1]).rglob("stack.json")):
+    if stack := Stack.at(options.parent):
         stack.down(wipe=True)
 shutil.rmtree(sys.argv[1])
 """
@@ -32,7 +32,8 @@ shutil.rmtree(sys.argv[1])
 
 def pytest_configure(config):
     """Give every test, and every kernel that nbval starts, the same shared stack; each worker of xdist has another."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a background job ignores, its programs ignore too
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background job ignores the first, and so would its programs
+        signal.signal(number, signal.default_int_handler)
     for name in KAFKA_VARIABLES:
         os.environ.pop(name, None)
     for name in ("NO_PROXY", "no_proxy"):
@@ -42,6 +43,7 @@ def pytest_configure(config):
     else:
         root = tempfile.mkdtemp(prefix="kafkalab-tests-")
         home = Path(root) / "main"
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = root  # for the stacks in folders of the tests too
         # ends all stacks and forgets them as soon as pytest is gone, however it ended
         config.kafkalab_sweep = processes._spawn([sys.executable, "-c", SWEEP, root], stdin=subprocess.PIPE)
     os.environ["KAFKALAB_HOME"] = str(home)
