@@ -151,24 +151,10 @@ def run(notebooks: tuple[str, ...], parameters: tuple[tuple[str, str], ...], bui
     if in_place and parameters:
         raise LabError("committed outputs are those of the notebook's own parameters: leave out -p or --in-place")
     os.environ.update(absolute_paths())  # kernels run in the folders of their notebooks
-    paths, results = headless.chosen(notebooks), {}
-    shared_out = headless.shared_out({name: _value(text) for name, text in parameters}, paths)
-    embedded = ClusterSettings.read().broker_url is None
-    ours = embedded and Stack.shared().state() == "stopped"
-    try:
-        connect()
-        for number, path in enumerate(paths, 1):
-            click.echo(f"{number}/{len(paths)} {path.stem}")
-            results[path] = headless.execute(path, build, shared_out[path])
-            index = headless.write_index(build, results)
-            if results[path]:
-                click.echo(f"{path.name} failed in {results[path]}", err=True)
-            elif in_place:
-                headless.keep_outputs(build / path.name, path)
-    finally:
-        if ours:
-            Stack.shared().down()
-    click.echo(f"The executed notebooks, and a page of each, are in {build}: open {index}")
+    shared_out = headless.shared_out(dict(parameters), headless.chosen(notebooks))
+    with headless.interruptible(), headless.cluster():
+        results = headless.execute_all(shared_out, build, in_place=in_place)
+    click.echo(f"The executed notebooks, and a page of each, are in {build}: open {build / 'index.html'}")
     sys.exit(any(results.values()))
 
 
@@ -233,11 +219,3 @@ def _print_status(stack: Stack) -> None:
     for process in stack.processes():
         runs = f"process {process['pid']}, {process['rss_mb']} MB" if process["pid"] else "not running"
         click.echo(f"{process['name']}:".ljust(21) + f"port {process['port']}, {runs}")
-
-
-def _value(text: str) -> object:
-    """Return a parameter as JSON reads it, else as text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -117,7 +117,8 @@ def test_xray_shows_every_byte_and_every_part():
     axes = figure.axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert axes.get_title() == "Inside"
-    assert [text for text in texts if len(text) == 2 and text in {f"{byte:02x}" for byte in message}]
+    above = [text.get_text() for text in axes.texts if text.get_position()[1] > 0]
+    assert above == [shown for place, byte in enumerate(message) for shown in (f"{byte:02x}", str(place))]
     parts = anatomy(message, READING)
     assert len(axes.patches) == len(message) + len(parts)
     assert {part.name for part in parts} | {part.meaning for part in parts} <= set(texts)

@@ -85,7 +85,9 @@ def test_progress_goes_from_nothing_to_everything(lab, config):
 
 
 def test_follow_ends_by_itself(lab, config):
-    assert len(list(Progress(lab, config["group.id"], TOPIC).follow(every=0.1, seconds=0.3))) <= 3
+    seen = list(Progress(lab, config["group.id"], TOPIC).follow(every=0.1, seconds=0.3))
+    assert 1 <= len(seen) <= 3
+    assert {asked[1:] for asked in seen} == {(MESSAGES, 0)}
 
 
 def test_a_member_reports_what_ended_it(config):

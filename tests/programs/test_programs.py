@@ -24,6 +24,7 @@ def topics(monkeypatch, lab):
     lab.fresh_topic("count", 3)
     lab.fresh_topic("multiples")
     monkeypatch.setenv("IN_GROUP", f"test-{uuid4()}")
+    monkeypatch.setenv("KAFKA_CONSUMER_TIMEOUT_MS", "4000")
 
 
 def test_printer_prints_records_and_raw_values(lab, topics, capsys):
