@@ -59,9 +59,10 @@ class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on on
 bench: setup  ## measure start time, memory, import time and the cost of a live figure
 	$(BIN)/python -m tools.bench
 
-lint: $(VENV)/dev  ## ruff over code and notebooks
+lint: $(VENV)/dev  ## ruff over code and notebooks, mypy over kafkalab
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-annotate --custom-compile-command "make lock"
 lock: $(VENV)/dev  ## renew the locks: the Python packages and the jars

@@ -91,9 +91,10 @@ class _Checked(BaseSettings):
                 name = detail["loc"][0]
                 field = next(field for field in cls.model_fields.values() if field.alias == name)
                 given = "…" if "@" in str(detail["input"]) else repr(detail["input"])  # it may hold a password
+                [example, *_] = field.examples or [None]
                 reason = detail.get("ctx", {}).get("error")  # what a check of ours said
                 wrong.append(
-                    f"{name}={given}{f' ({reason})' if reason else ''} should look like {field.examples[0]!r} "
+                    f"{name}={given}{f' ({reason})' if reason else ''} should look like {example!r} "
                     f"({field.description})"
                 )
             raise LabError("; ".join(wrong)) from None

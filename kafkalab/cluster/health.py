@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import httpx2
 from confluent_kafka import KafkaError, KafkaException
@@ -73,7 +74,8 @@ def admin_client(client: Mapping[str, str], errors: list[KafkaError] | None = No
         LabError: A property is none of the client's.
     """
     try:
-        return AdminClient({**client, "log_level": 0, "error_cb": ([] if errors is None else errors).append})
+        own: dict[str, Any] = {**client, "log_level": 0, "error_cb": ([] if errors is None else errors).append}
+        return AdminClient(own)
     except (KafkaException, ValueError, TypeError) as error:
         said = error.args[0].str() if isinstance(error.args[0], KafkaError) else str(error)
         raise LabError(

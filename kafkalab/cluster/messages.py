@@ -65,7 +65,7 @@ def decode(message: Message, deserialize: AvroDeserializer, registry: SchemaRegi
     value = message.value()
     if value is None or value[:1] != MAGIC:
         return None if value is None else value.decode()
-    kind = "AVRO"
+    kind: str | None = "AVRO"
     try:
         if len(value) >= _FRAME:
             kind = registry.get_schema(int.from_bytes(value[1:_FRAME], "big")).schema_type

@@ -76,9 +76,12 @@ class Endpoint:
     def _context(self, *, verify: bool) -> ssl.SSLContext:
         of_tls = {name: str(value) for name, value in self.properties.items() if name.startswith("ssl.")}
         authority = of_tls.get("ssl.ca.location")
-        place = "capath" if authority and Path(authority).is_dir() else "cafile"
-        trusted = {place: authority, "cadata": of_tls.get("ssl.ca.pem")} if verify and authority != "probe" else {}
-        context = ssl.create_default_context(**trusted)
+        if verify and authority != "probe":
+            folder = authority if authority and Path(authority).is_dir() else None
+            file = None if folder else authority
+            context = ssl.create_default_context(cafile=file, capath=folder, cadata=of_tls.get("ssl.ca.pem"))
+        else:
+            context = ssl.create_default_context()
         context.check_hostname = verify and of_tls.get("ssl.endpoint.identification.algorithm") != "none"
         context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # which Python 3.13 sets, and librdkafka does not

@@ -114,14 +114,14 @@ def xray(message: bytes, schema: str, title: str = "The X-ray of a message") -> 
             row, column = divmod(position, _PER_ROW)
             bottom = 1.6 * (rows - 1 - row)
             _box(axes, column, bottom, 1.0, colours[line], f"{byte:02x}")
-            axes.text(column + 0.5, bottom + 1.22, position, ha="center", va="center", fontsize=8, color="#555555")
+            axes.text(column + 0.5, bottom + 1.22, str(position), ha="center", va="center", fontsize=8, color="#555555")
             position += 1
         span = f"byte {start}" if position - start == 1 else f"bytes {start} to {position - 1}"
         bottom = -1.2 - line
         _box(axes, 0, bottom, 0.8, colours[line], "")
         value = "" if part.value is None else repr(part.value)
-        for column, text in zip((1.4, 5.2, 9.6, 13.6), (span, part.name, value, part.meaning), strict=True):
-            axes.text(column, bottom + 0.4, text, va="center", fontsize=10.5, parse_math=False)  # a $ is a $
+        for left, text in zip((1.4, 5.2, 9.6, 13.6), (span, part.name, value, part.meaning), strict=True):
+            axes.text(left, bottom + 0.4, text, va="center", fontsize=10.5, parse_math=False)  # a $ is a $
     return figure
 
 

@@ -58,7 +58,7 @@ class Member:
         self, name: str, config: Mapping[str, object], topic: str, pause: float = 0, seconds: float = 1800
     ) -> None:
         self.name = name
-        self.received: Counter[int] = Counter()
+        self.received: Counter[int | None] = Counter()
         self.changes: list[Change] = []
         self.rebalances = 0
         self._owned: set[int] = set()
@@ -100,7 +100,7 @@ class Member:
         except BaseException as error:  # noqa: BLE001 - close() raises it
             self._error = error
 
-    def _run(self, config: Mapping[str, object], topic: str, pause: float, seconds: float) -> None:
+    def _run(self, config: dict[str, Any], topic: str, pause: float, seconds: float) -> None:
         consumer, end = Consumer(config), time.monotonic() + seconds
         consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
         try:
