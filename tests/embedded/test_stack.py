@@ -76,6 +76,22 @@ def test_three_brokers_one_killed_and_started_again(new_stack):
         stack.kill("broker-7")
 
 
+def test_paused_broker_is_silent_until_it_goes_on_and_can_be_ended(new_stack):
+    stack = new_stack()
+    stack.up()
+    (port,) = stack.options.broker_ports
+    stack.pause("broker-0")
+    assert brokers_known_at(port) == set()
+    assert stack.state() == "running"
+    stack.resume("broker-0")
+    kafkalab.wait_until(lambda: brokers_known_at(port) == {0}, "the broker to answer again")
+    stack.pause("broker-0")
+    stack.stop("broker-0")
+    assert not (stack.folder / "run" / "broker-0.pid").exists()  # it was not killed
+    stack.pause("broker-0")  # nothing happens to one that does not run
+    stack.resume("broker-0")
+
+
 def test_every_port_is_bound_to_loopback(lab):
     bound = [
         connection.laddr.ip
