@@ -102,6 +102,11 @@ def record_batches(folder: Path) -> Iterator[RecordBatch]:
             position += batch.size
 
 
+def sign_offs(log: Path) -> int:
+    """Count in a broker's output how often it was asked to end: one that was killed says nothing."""
+    return log.read_text(encoding="utf-8", errors="replace").count("Terminating process due to signal")
+
+
 def index_entries(index: Path) -> list[tuple[int, int]]:
     """Read a segment's `.index` file: pairs of an offset and a position in the `.log` file of the same name.
 
@@ -245,7 +250,9 @@ class Timeline:
         if self._live:
             if states:
                 replicas = sum(len(state.replicas) for state in states.values())
-                self._live.figure.axes[1].set_ylim(0, 1.1 * replicas)
+                self._live.figure.axes[1].set(
+                    yticks=range(0, replicas + 1, len(states)), ylim=(0, 1.1 * replicas)
+                )
                 self._live.add("in sync", moment, sum(len(state.in_sync) for state in states.values()))
             for curve, times in self.acknowledged.items():
                 self._live.add(curve, moment, len(times))
@@ -311,8 +318,8 @@ def draw_failover(
     for axes in (leaders, replicas, messages):
         for moment in events.values():
             axes.axvline(moment, color="black", ls=":", lw=1.2)
-    for text, moment in events.items():
-        leaders.text(moment, 1.02, text, transform=leaders.get_xaxis_transform(), ha="center", fontsize=9)
+    for number, (text, moment) in enumerate(events.items()):  # in two rows, for two may be near each other
+        leaders.text(moment, 1.02 + 0.07 * (number % 2), text, transform=leaders.get_xaxis_transform(), ha="center", fontsize=9)
     return figure
 
 
@@ -326,10 +333,10 @@ def _draw_leaders(axes: "Axes", history: "pd.DataFrame") -> None:
         axes.barh([partition] * len(new), widths, left=new["time"], height=0.8, color=colours)
     for broker in sorted(history["leader"][history["leader"] >= 0].unique()):
         axes.barh([0], [0], color=COLOURS[broker % len(COLOURS)], label=f"led by broker-{broker}")
-    axes.set_title("Leaders", pad=20, loc="left")
+    axes.set_title("Leaders", pad=30, loc="left")
     axes.set(ylabel="partition", yticks=sorted(history["partition"].unique()))
     axes.invert_yaxis()
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.08), ncols=3, frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.13), ncols=3, frameon=False)
 
 
 def _draw_in_sync(axes: "Axes", history: "pd.DataFrame") -> None:
