@@ -250,9 +250,7 @@ class Timeline:
         if self._live:
             if states:
                 replicas = sum(len(state.replicas) for state in states.values())
-                self._live.figure.axes[1].set(
-                    yticks=range(0, replicas + 1, len(states)), ylim=(0, 1.1 * replicas)
-                )
+                self._live.figure.axes[1].set(yticks=range(0, replicas + 1, len(states)), ylim=(0, 1.1 * replicas))
                 self._live.add("in sync", moment, sum(len(state.in_sync) for state in states.values()))
             for curve, times in self.acknowledged.items():
                 self._live.add(curve, moment, len(times))
@@ -318,8 +316,9 @@ def draw_failover(
     for axes in (leaders, replicas, messages):
         for moment in events.values():
             axes.axvline(moment, color="black", ls=":", lw=1.2)
+    above = leaders.get_xaxis_transform()
     for number, (text, moment) in enumerate(events.items()):  # in two rows, for two may be near each other
-        leaders.text(moment, 1.02 + 0.07 * (number % 2), text, transform=leaders.get_xaxis_transform(), ha="center", fontsize=9)
+        leaders.text(moment, 1.02 + 0.07 * (number % 2), text, transform=above, ha="center", fontsize=9)
     return figure
 
 

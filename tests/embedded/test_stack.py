@@ -14,6 +14,7 @@ import kafkalab
 from kafkalab.embedded import processes
 from kafkalab.embedded.servers.broker import brokers_known_at
 from kafkalab.embedded.stack import Stack
+from kafkalab.lessons.brokers import sign_offs
 from kafkalab.settings import StackSettings
 
 
@@ -85,9 +86,12 @@ def test_paused_broker_is_silent_until_it_goes_on_and_can_be_ended(new_stack):
     assert stack.state() == "running"
     stack.resume("broker-0")
     kafkalab.wait_until(lambda: brokers_known_at(port) == {0}, "the broker to answer again")
+    stack.kill("broker-0")
+    stack.start("broker-0")
+    assert sign_offs(stack.log("broker-0")) == 0
     stack.pause("broker-0")
     stack.stop("broker-0")
-    assert not (stack.folder / "run" / "broker-0.pid").exists()  # it was not killed
+    assert sign_offs(stack.log("broker-0")) == 1  # it was not killed
     stack.pause("broker-0")  # nothing happens to one that does not run
     stack.resume("broker-0")
 
