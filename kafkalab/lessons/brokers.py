@@ -28,6 +28,7 @@ _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 _CURVES = COLOURS[3:]  # the first three colours are those of the brokers
 _LOOK_SECONDS = 0.2  # between two looks at the cluster
 _STEP_SECONDS = 0.002  # between two steps of what is recorded
+_ASK_SECONDS = 0.4  # a look may take; a broker that is starting may not answer, and nothing is sent meanwhile
 _RUN_SECONDS = 90  # a recorded wait ends by then
 
 
@@ -244,7 +245,7 @@ class Timeline:
     def _look(self) -> None:
         """Look at the topic, unless no broker answers soon, and move the figure on."""
         moment = self.seconds
-        if states := partition_states(self._admin, self._topic, seconds=1):
+        if states := partition_states(self._admin, self._topic, _ASK_SECONDS):
             self.states = states
             self._looks.append((moment, states))
         if self._live:
