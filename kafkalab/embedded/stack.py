@@ -272,6 +272,19 @@ class Stack:
         with self._locked():
             self._end([chosen], at_once=True)
 
+    def pause(self, name: str) -> None:
+        """Hold a server that runs, so that it neither answers nor asks, until `resume` (SIGSTOP).
+
+        Its connections stay open, as those of a machine that hangs.
+        """
+        if process := self._process(self._server(name)):
+            process.suspend()
+
+    def resume(self, name: str) -> None:
+        """Let a server that was paused go on; one that is not paused goes on anyway."""
+        if process := self._process(self._server(name)):
+            process.resume()
+
     def log(self, name: str) -> Path:
         """Return the file that a server's output goes to."""
         return self._server(name).log
@@ -435,6 +448,7 @@ class Stack:
         for process in ending.values():
             with suppress(psutil.NoSuchProcess):
                 process.kill() if at_once else process.terminate()
+                process.resume()  # a paused one would not hear of it
         slow = processes.still_running(list(ending.values()), STOP_SECONDS)
         for process in slow:
             with suppress(psutil.NoSuchProcess):

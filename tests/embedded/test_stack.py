@@ -14,6 +14,7 @@ import kafkalab
 from kafkalab.embedded import artifacts, processes
 from kafkalab.embedded.servers.broker import brokers_known_at
 from kafkalab.embedded.stack import Stack
+from kafkalab.lessons.brokers import sign_offs
 from kafkalab.settings import StackSettings
 
 
@@ -74,6 +75,25 @@ def test_three_brokers_one_killed_and_started_again(new_stack):
     kafkalab.wait_until(lambda: brokers_known_at(ports[0]) == {0, 1, 2}, "the others to notice")
     with pytest.raises(kafkalab.LabError, match="no server 'broker-7' in this stack, only zookeeper, broker-0"):
         stack.kill("broker-7")
+
+
+def test_paused_broker_is_silent_until_it_goes_on_and_can_be_ended(new_stack):
+    stack = new_stack()
+    stack.up()
+    (port,) = stack.options.broker_ports
+    stack.pause("broker-0")
+    assert brokers_known_at(port) == set()
+    assert stack.state() == "running"
+    stack.resume("broker-0")
+    kafkalab.wait_until(lambda: brokers_known_at(port) == {0}, "the broker to answer again")
+    stack.kill("broker-0")
+    stack.start("broker-0")
+    assert sign_offs(stack.log("broker-0")) == 0
+    stack.pause("broker-0")
+    stack.stop("broker-0")
+    assert sign_offs(stack.log("broker-0")) == 1  # it was not killed
+    stack.pause("broker-0")  # nothing happens to one that does not run
+    stack.resume("broker-0")
 
 
 def test_every_port_is_bound_to_loopback(lab):
