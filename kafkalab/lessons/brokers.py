@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 
@@ -279,13 +279,18 @@ def draw_replicas(partitions: Iterable["TopicPartitionInfo"], brokers: Sequence[
             colour, column = COLOURS[replica.id % len(COLOURS)], list(brokers).index(replica.id)
             leads, behind = replica.id == leader, replica.id not in in_sync
             text = "out of sync" if behind else "leader" if leads else "follower"
-            look = {"fc": colour if leads else "white", "ec": colour, "lw": 2, "ls": "--" if behind else "-"}
+            look: dict[str, Any] = {
+                "fc": colour if leads else "white",
+                "ec": colour,
+                "lw": 2,
+                "ls": "--" if behind else "-",
+            }
             axes.add_patch(FancyBboxPatch((column - 0.34, row - 0.28), 0.68, 0.56, boxstyle="round,pad=0.03", **look))
             axes.text(column, row, text, ha="center", va="center", color="white" if leads else "black")
     axes.set(title=title, xlabel="broker", ylabel="partition", xlim=(-0.6, len(brokers) - 0.4))
     axes.set_ylim(len(partitions) - 0.4, -0.6)
     axes.set_xticks(range(len(brokers)), [f"broker-{broker}" for broker in brokers])
-    axes.set_yticks(range(len(partitions)), [partition.id for partition in partitions])
+    axes.set_yticks(range(len(partitions)), [str(partition.id) for partition in partitions])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
@@ -326,11 +331,11 @@ def draw_failover(
 def _draw_leaders(axes: "Axes", history: "pd.DataFrame") -> None:
     """Draw a row for each partition in the colour of its leader."""
     end = history["time"].max()
-    for partition, looks in history.sort_values("time").groupby("partition"):
+    for _, looks in history.sort_values("time").groupby("partition"):
         new = looks[looks["leader"] != looks["leader"].shift()]
         widths = [*new["time"][1:], end] - new["time"]
         colours = ["white" if leader < 0 else COLOURS[leader % len(COLOURS)] for leader in new["leader"]]
-        axes.barh([partition] * len(new), widths, left=new["time"], height=0.8, color=colours)
+        axes.barh(new["partition"], widths, left=new["time"], height=0.8, color=colours)
     for broker in sorted(history["leader"][history["leader"] >= 0].unique()):
         axes.barh([0], [0], color=COLOURS[broker % len(COLOURS)], label=f"led by broker-{broker}")
     axes.set_title("Leaders", pad=30, loc="left")
