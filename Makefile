@@ -12,7 +12,8 @@ help:  ## list the targets
 
 ifneq ($(wildcard offline/packages),)  # what `make offline` has made, on a machine without a network
 $(VENV)/ready: export PIP_NO_INDEX := 1
-$(VENV)/ready: export PIP_FIND_LINKS := $(CURDIR)/offline/packages
+# relative, since pip splits the variable at the blanks of a path
+$(VENV)/ready: export PIP_FIND_LINKS := offline/packages
 FROM := --from offline/servers
 endif
 
@@ -36,10 +37,10 @@ run: setup  ## execute the notebooks headless; pages in build/; NOTEBOOKS="00 03
 	@$(BIN)/kafkalab run $(NOTEBOOKS)
 
 test: setup $(VENV)/dev lint  ## lint, unit tests, tests on the real stack, every notebook under strict nbval
-	$(BIN)/python -m pytest --nbval
+	$(BIN)/python -m pytest --nbval -n 3 --dist loadscope --no-loadscope-reorder --durations=10
 
 lab: setup  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	@$(BIN)/kafkalab lab
 
 notebooks: setup  ## execute the notebooks in place: the outputs that are committed
 	@$(BIN)/kafkalab run --in-place $(NOTEBOOKS)
@@ -58,9 +59,10 @@ class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on on
 bench: setup  ## measure start time, memory, import time and the cost of a live figure
 	$(BIN)/python -m tools.bench
 
-lint: $(VENV)/dev  ## ruff over code and notebooks
+lint: $(VENV)/dev  ## ruff over code and notebooks, mypy over kafkalab
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-annotate --custom-compile-command "make lock"
 lock: $(VENV)/dev  ## renew the locks: the Python packages and the jars

@@ -1,13 +1,16 @@
 """The lab for a terminal."""
 
 import json
+import os
 import sys
 import time
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 import click
 
+from kafkalab import course
 from kafkalab.cluster.lab import connect
 from kafkalab.embedded import artifacts
 from kafkalab.embedded.stack import Stack
@@ -15,7 +18,7 @@ from kafkalab.errors import LabError
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.multiples import multiples
 from kafkalab.programs.print import print_messages
-from kafkalab.settings import ClusterSettings
+from kafkalab.settings import NOTEBOOKS, ClusterSettings, absolute_paths
 
 REFRESH_SECONDS = 2
 
@@ -33,6 +36,9 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def app() -> None:
     """A real Kafka on this machine: ZooKeeper, brokers and a schema registry, without Docker or an installed Java."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal's code page may lack a character of a message
+            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command(epilog="Example: kafkalab fetch --to offline/servers")
@@ -117,6 +123,23 @@ def start(name: str) -> None:
     Stack.shared().start(name)
 
 
+@app.command(epilog="Example: kafkalab lab my-course")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
+@click.option("--allow-root", is_flag=True, help="Run as root too, as in a container.")
+def lab(folder: Path | None, no_browser: bool, allow_root: bool) -> None:
+    """Put the course into a folder, what you have changed there excepted, and open it in JupyterLab.
+
+    Without FOLDER: the course that you are in, the notebooks of a checkout as they are, else kafkalab-course.
+    """
+    folder = (folder or course.default_folder()).absolute()
+    if folder != NOTEBOOKS:
+        for sentence in course.put_into(folder):
+            click.echo(sentence)
+    click.echo(f"Opening {folder} in JupyterLab; press Ctrl-C twice here, or choose File > Shut Down there, to stop it")
+    course.open_lab(folder, browser=not no_browser, allow_root=allow_root)
+
+
 @app.command(epilog="Example: kafkalab run 00 -p messages 100")
 @click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of the notebook.")
@@ -128,24 +151,11 @@ def run(notebooks: tuple[str, ...], parameters: tuple[tuple[str, str], ...], bui
 
     if in_place and parameters:
         raise LabError("committed outputs are those of the notebook's own parameters: leave out -p or --in-place")
-    paths, results = headless.chosen(notebooks), {}
-    shared_out = headless.shared_out({name: _value(text) for name, text in parameters}, paths)
-    embedded = ClusterSettings.read().broker_url is None
-    ours = embedded and Stack.shared().state() == "stopped"
-    try:
-        connect()
-        for number, path in enumerate(paths, 1):
-            click.echo(f"{number}/{len(paths)} {path.stem}")
-            results[path] = headless.execute(path, build, shared_out[path])
-            index = headless.write_index(build, results)
-            if results[path]:
-                click.echo(f"{path.name} failed in {results[path]}", err=True)
-            elif in_place:
-                headless.keep_outputs(build / path.name, path)
-    finally:
-        if ours:
-            Stack.shared().down()
-    click.echo(f"The executed notebooks, and a page of each, are in {build}: open {index}")
+    os.environ.update(absolute_paths())  # kernels run in the folders of their notebooks
+    shared_out = headless.shared_out(dict(parameters), headless.chosen(notebooks))
+    with headless.interruptible(), headless.cluster():
+        results = headless.execute_all(shared_out, build, in_place=in_place)
+    click.echo(f"The executed notebooks, and a page of each, are in {build}: open {build / 'index.html'}")
     sys.exit(any(results.values()))
 
 
@@ -210,11 +220,3 @@ def _print_status(stack: Stack) -> None:
     for process in stack.processes():
         runs = f"process {process['pid']}, {process['rss_mb']} MB" if process["pid"] else "not running"
         click.echo(f"{process['name']}:".ljust(21) + f"port {process['port']}, {runs}")
-
-
-def _value(text: str) -> object:
-    """Return a parameter as JSON reads it, else as text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -2,7 +2,7 @@
 
 
 class LabError(RuntimeError):
-    """Something that the person in front of the screen can mend; the message says how.
+    """Something that the person in front of the screen can fix; the message says how.
 
     A notebook shows the line alone, without the frames of the lab's own plumbing.
     """

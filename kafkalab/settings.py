@@ -1,35 +1,73 @@
 """Which cluster and which folders: everything that the environment says, checked once."""
 
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Literal, Self
 
-import javaproperties
 from filelock import FileLock
 from platformdirs import user_cache_path, user_data_path, user_state_path
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from kafkalab import client_files
 from kafkalab.errors import LabError
 
-SCHEMAS = Path(__file__).parents[1] / "schemas"
+
+def _shipped(name: str) -> Path:
+    """Return a folder of the course: in an installed package it lies inside, in a checkout beside it."""
+    inside = Path(__file__).with_name(name)
+    return inside if inside.exists() else Path(__file__).parents[1] / name
+
+
+SCHEMAS = _shipped("schemas")
+NOTEBOOKS = _shipped("notebooks")
 
 _LOCK_SECONDS = 10
-REGISTRY_PREFIX = "schema.registry."  # of what client.properties says to the registry's client
 
-_HOSTS = r"^[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*$"
+_BROKER = r"(?:(?i:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?(?:[\w.-]+|\[[\w:.%]+\]):\d{1,5}"
+_BROKERS = rf"^\s*{_BROKER}(?:\s*,\s*{_BROKER})*\s*,?\s*$"  # as librdkafka takes them
 _URL = r"^https?://[^\s,@]+$"
 _NAME = r"^[\w.-]+$"
 _LEARNER = r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$"  # what a topic may be called, without the dot that ends the prefix
 
 
-def _folder(path: Path) -> Path:
-    if "," in str(path):
-        raise ValueError("the servers take a comma for the end of a folder's name")
-    return path.expanduser().absolute()  # servers run elsewhere
+def _of_account(folder: Callable[..., Path]) -> Path:
+    """Return one of the folders that an account has by the system's convention.
+
+    Raises:
+        LabError: The account has no home.
+    """
+    try:
+        return folder("kafkalab", appauthor=False)
+    except RuntimeError:
+        raise LabError("this account has no home folder: set HOME to a folder that you can write to") from None
 
 
-Folder = Annotated[Path, AfterValidator(_folder)]
+def _absolute(path: Path) -> Path:
+    """Return a path that means the same in every folder: servers and kernels have others than who names it."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("this account has no home folder") from None
+
+
+def _without(signs: str) -> Callable[[Path], Path]:
+    """Return a check of a path that the servers take as one of a list, or with settings behind it."""
+
+    def checked(path: Path) -> Path:
+        if found := next((sign for sign in signs if sign in str(path)), None):
+            raise ValueError(f"the servers take {found!r} for the end of a folder's name")
+        return path
+
+    return checked
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Home = Annotated[AbsolutePath, AfterValidator(_without(",;"))]
+Cache = Annotated[AbsolutePath, AfterValidator(_without(f',"{os.pathsep}'))]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -53,7 +91,12 @@ class _Checked(BaseSettings):
                 name = detail["loc"][0]
                 field = next(field for field in cls.model_fields.values() if field.alias == name)
                 given = "…" if "@" in str(detail["input"]) else repr(detail["input"])  # it may hold a password
-                wrong.append(f"{name}={given} should look like {field.examples[0]!r} ({field.description})")
+                [example, *_] = field.examples or [None]
+                reason = detail.get("ctx", {}).get("error")  # what a check of ours said
+                wrong.append(
+                    f"{name}={given}{f' ({reason})' if reason else ''} should look like {example!r} "
+                    f"({field.description})"
+                )
             raise LabError("; ".join(wrong)) from None
 
 
@@ -61,7 +104,7 @@ class ClusterSettings(_Checked):
     """The cluster that the environment names, and what the origin's programs do with it."""
 
     broker_url: str | None = Field(
-        None, alias="KAFKA_BROKER_URL", pattern=_HOSTS, examples=["localhost:9092"],
+        None, alias="KAFKA_BROKER_URL", pattern=_BROKERS, examples=["localhost:9092"],
         description="host:port of the brokers, with commas between them",
     )  # fmt: skip
     schema_registry_url: str | None = Field(
@@ -69,11 +112,11 @@ class ClusterSettings(_Checked):
         description="the base address of the schema registry, without a password: that belongs into "
         "KAFKA_SCHEMA_REGISTRY_PROPERTIES",
     )  # fmt: skip
-    client_properties: Path | None = Field(
+    client_properties: AbsolutePath | None = Field(
         None, alias="KAFKA_CLIENT_PROPERTIES", examples=["client.properties"],
         description="a file of lines key=value with librdkafka's names",
     )  # fmt: skip
-    schema_registry_properties: Path | None = Field(
+    schema_registry_properties: AbsolutePath | None = Field(
         None, alias="KAFKA_SCHEMA_REGISTRY_PROPERTIES", examples=["schema-registry.properties"],
         description="a file of lines key=value with the registry client's names",
     )  # fmt: skip
@@ -93,7 +136,7 @@ class ClusterSettings(_Checked):
         None, alias="OUT_TOPIC", pattern=_NAME, examples=["count"],
         description="the topic to produce to",
     )  # fmt: skip
-    out_schema: Path | None = Field(
+    out_schema: AbsolutePath | None = Field(
         None, alias="OUT_SCHEMA", examples=["schemas/count.avsc"],
         description="the Avro schema file of OUT_TOPIC; unset: schemas/TOPIC.avsc",
     )  # fmt: skip
@@ -102,43 +145,109 @@ class ClusterSettings(_Checked):
         description="who shares the cluster with others: up to 40 letters A to Z, digits and hyphens",
     )  # fmt: skip
 
-    def properties(self) -> dict[str, str]:
-        """Return the content of both properties files, the registry's with the prefix `schema.registry.`.
+    _client: dict[str, str] = PrivateAttr(default_factory=dict)
+    _registry: dict[str, object] = PrivateAttr(default_factory=dict)
+    _file_names_brokers: bool = PrivateAttr(default=False)
+    _brokers_from: str = PrivateAttr(default="KAFKA_BROKER_URL")
+    _registry_from: str = PrivateAttr(default="KAFKA_SCHEMA_REGISTRY_URL")
+
+    @property
+    def client(self) -> dict[str, str]:
+        """What the files say to the brokers' clients, without addresses."""
+        return self._client
+
+    @property
+    def registry(self) -> dict[str, object]:
+        """What the files say to the registry's client, without its address."""
+        return self._registry
+
+    @property
+    def file_names_brokers(self) -> bool:
+        """Whether the file that KAFKA_CLIENT_PROPERTIES names has brokers, before which KAFKA_BROKER_URL goes."""
+        return self._file_names_brokers
+
+    @property
+    def brokers_from(self) -> str:
+        """Where the brokers' addresses are written, for who has to correct them."""
+        return self._brokers_from
+
+    @property
+    def registry_from(self) -> str:
+        """Where the registry's address is written."""
+        return self._registry_from
+
+    @model_validator(mode="after")
+    def _read_files(self) -> Self:
+        """Read both properties files; an address in one counts where no variable names another.
 
         Raises:
-            LabError: A file cannot be read, or a line of it has a malformed escape.
+            LabError: A file cannot be read or is for another client, or an address in it cannot be meant.
         """
-        registry = _content("KAFKA_SCHEMA_REGISTRY_PROPERTIES", self.schema_registry_properties)
-        own = {f"{REGISTRY_PREFIX}{key.removeprefix(REGISTRY_PREFIX)}": value for key, value in registry.items()}
-        return {**_content("KAFKA_CLIENT_PROPERTIES", self.client_properties), **own}
+        if self.client_properties:
+            self._client, for_registry = client_files.split(
+                client_files.read(client_files.CLIENT, self.client_properties)
+            )
+            self._registry |= client_files.for_registry_client(for_registry)
+        if self.schema_registry_properties:
+            properties = client_files.read(client_files.REGISTRY, self.schema_registry_properties)
+            prefix = client_files.PREFIX
+            own = {key.removeprefix(prefix): value for key, value in properties.items()}
+            self._registry |= client_files.for_registry_client(own)
+        older, url = self._client.pop("metadata.broker.list", None), self._registry.pop("url", None)
+        brokers = self._client.pop("bootstrap.servers", older)
+        self._file_names_brokers = brokers is not None
+        if brokers and not self.broker_url:
+            self._brokers_from = f"bootstrap.servers in the file that {client_files.CLIENT} names"
+            self.broker_url = _address(self._brokers_from, brokers, _BROKERS)
+        if url and not self.schema_registry_url:
+            self._registry_from = "the registry's address in the properties file"
+            self.schema_registry_url = _address(self._registry_from, str(url), _URL)
+        self.broker_url = self._without_protocols(self.broker_url)
+        return self
+
+    def _without_protocols(self, written: str | None) -> str | None:
+        """Return the brokers' addresses alone, without blanks and the protocol that may stand before each.
+
+        Raises:
+            LabError: The protocol is another than the client's, which librdkafka refuses too.
+        """
+        protocol = self._client.get("security.protocol", "plaintext").upper()
+        addresses = []
+        for address in filter(None, map(str.strip, (written or "").split(","))):
+            named, _, host = address.rpartition("://")
+            if named and named.upper() != protocol:
+                raise LabError(
+                    f"{address} names {named.upper()}, but security.protocol is {protocol}: set security.protocol="
+                    f"{named.upper()} in the file that {client_files.CLIENT} names, or leave out {named}://"
+                )
+            addresses.append(host)
+        return ",".join(addresses) or None
 
 
-def _content(variable: str, path: Path | None) -> dict[str, str]:
-    """Return the content of a properties file, empty where none is named."""
-    if path is None:
-        return {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            return javaproperties.load(file)
-    except (OSError, ValueError) as error:
-        raise LabError(
-            f"{variable}={str(path)!r} cannot be read ({error}): "
-            "name a file of lines key=value, such as security.protocol=SASL_SSL"
-        ) from None
+def _address(place: str, address: str, pattern: str) -> str:
+    """Return an address from a properties file.
+
+    Raises:
+        LabError: It cannot be meant.
+    """
+    if not re.match(pattern, address):
+        like = "http://localhost:8081" if pattern == _URL else "localhost:9092"
+        raise LabError(f"{place}, {'…' if '@' in address else repr(address)}, should look like {like!r}")
+    return address
 
 
 class StackSettings(_Checked):
     """Where the embedded stack keeps its files and which ports it takes; all on loopback."""
 
-    home: Folder = Field(
-        default_factory=lambda: user_state_path("kafkalab", appauthor=False), alias="KAFKALAB_HOME",
+    home: Home = Field(
+        default_factory=lambda: _of_account(user_state_path), alias="KAFKALAB_HOME",
         examples=["kafkalab-home"],
-        description="the folder for data, logs and process records, no comma in it",
+        description="the folder for data, logs and process records",
     )  # fmt: skip
-    cache: Folder = Field(
-        default_factory=lambda: user_cache_path("kafkalab", appauthor=False), alias="KAFKALAB_CACHE",
+    cache: Cache = Field(
+        default_factory=lambda: _of_account(user_cache_path), alias="KAFKALAB_CACHE",
         examples=["kafkalab-cache"],
-        description="the folder for downloads, shared by all stacks, no comma in it",
+        description="the folder for downloads, shared by all stacks",
     )  # fmt: skip
     mode: Literal["zookeeper", "kraft"] | None = Field(
         None, alias="KAFKALAB_MODE", examples=["kraft"],
@@ -157,13 +266,30 @@ class StackSettings(_Checked):
     )
 
 
+def absolute_paths() -> dict[str, str]:
+    """Return the environment's variables that hold a path with what they mean in every folder, for a program elsewhere.
+
+    Raises:
+        LabError: As `read`.
+    """
+    of_openssl = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    paths = {name: Path(os.environ[name]).absolute() for name in of_openssl if os.environ.get(name)}
+    for settings in (ClusterSettings.read(), StackSettings.read()):
+        for name, field in type(settings).model_fields.items():
+            variable = str(field.alias)
+            if os.environ.get(variable) and isinstance(path := getattr(settings, name), Path):
+                paths[variable] = path
+    return {name: str(path) for name, path in paths.items()}
+
+
 def seat() -> str:
     """Return the random id of this account, made once: it tells two learners of the same name apart.
 
     Raises:
         LabError: It cannot be kept.
     """
-    path = user_data_path("kafkalab", appauthor=False) / "seat"
+    folder = _of_account(user_data_path)
+    path = folder / "seat"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name("seat.lock"), timeout=_LOCK_SECONDS):
@@ -171,4 +297,7 @@ def seat() -> str:
                 path.write_text(token_hex(8), encoding="ascii")
             return path.read_text(encoding="ascii")
     except OSError as error:  # a time-out of the lock is one too
-        raise LabError(f"cannot write to {path.parent} ({error}), where this account's id belongs") from None
+        raise LabError(
+            f"cannot write to {folder} ({error}), where this account's id belongs: set HOME to a folder that you can "
+            "write to"
+        ) from None

@@ -1,12 +1,15 @@
-"""A stack for the whole test run, beside whatever runs on this machine: its own folder, its own ports."""
+"""A stack for each worker of the test run, beside whatever runs on this machine: its own folder, its own ports."""
 
 import os
-import shutil
+import re
 import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 import kafkalab
 from kafkalab.embedded import processes
@@ -16,26 +19,71 @@ from kafkalab.embedded.stack import Stack, free_ports
 KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_fields.values()]
 
 
+LONG = ("test_series", "_exercise", "test_compose", "classroom", "doctor", "embedded", "notebooks")  # the longest first
+SWEEP = """
+import pathlib, shutil, sys
+from kafkalab.embedded.stack import Stack
+sys.stdin.read()
+for options in list(pathlib.Path(sys.argv[1]).rglob("stack.json")):
+    if stack := Stack.at(options.parent):
+        stack.down(wipe=True)
+shutil.rmtree(sys.argv[1])
+"""
+
+
 def pytest_configure(config):
-    """Give every test, and every kernel that nbval starts, the same shared stack."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a background job ignores, its programs ignore too
+    """Give every test, and every kernel that nbval starts, the same shared stack; each worker of xdist has another."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background job ignores the first, and so would its programs
+        signal.signal(number, signal.default_int_handler)
     for name in KAFKA_VARIABLES:
         os.environ.pop(name, None)
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
-    ports = free_ports(3)
-    config.kafkalab_home = tempfile.mkdtemp(prefix="kafkalab-tests-")
-    os.environ["KAFKALAB_HOME"] = config.kafkalab_home
-    os.environ["XDG_DATA_HOME"] = f"{config.kafkalab_home}/share"  # where an account's id is, on Linux
-    config.kafkalab_guard = processes.guard(Path(config.kafkalab_home))  # ends the stack if a time-out ends pytest
-    for name, port in zip(("ZOOKEEPER", "BROKER", "REGISTRY"), ports, strict=True):
+    if hasattr(config, "workerinput"):
+        home = Path(os.environ["KAFKALAB_HOME"]).with_name(config.workerinput["workerid"])
+    else:
+        root = tempfile.mkdtemp(prefix="kafkalab-tests-")
+        home = Path(root) / "main"
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = root  # for the stacks in folders of the tests too
+        # ends all stacks and forgets them as soon as pytest is gone, however it ended
+        config.kafkalab_sweep = processes._spawn([sys.executable, "-c", SWEEP, root], stdin=subprocess.PIPE)
+    os.environ["KAFKALAB_HOME"] = str(home)
+    os.environ["XDG_DATA_HOME"] = f"{home}-share"  # where an account's id is, on Linux
+    for name, port in zip(("ZOOKEEPER", "BROKER", "REGISTRY"), free_ports(3), strict=True):
         os.environ[f"KAFKALAB_{name}_PORT"] = str(port)
 
 
 def pytest_unconfigure(config):
     Stack.shared().down(wipe=True)
-    config.kafkalab_guard.communicate()
-    shutil.rmtree(config.kafkalab_home, ignore_errors=True)
+    if not hasattr(config, "workerinput"):
+        config.kafkalab_sweep.communicate()
+
+
+def unit(nodeid):
+    """Return the name of what runs in one worker: a file, and an exercise's solution with the test of its checks."""
+    exercise = re.search(r"\d\d_exercise", nodeid)
+    return exercise[0] if exercise else nodeid.split("::")[0]
+
+
+def pytest_collection_modifyitems(items):
+    """Long units first; a solution before the test of its checks, which wants what an earlier run leaves behind."""
+
+    def place(item):
+        length = next((number for number, part in enumerate(LONG) if part in item.nodeid), len(LONG))
+        return length, unit(item.nodeid), item.path.suffix != ".ipynb"
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let the workers of `--dist loadscope` take units."""
+
+    class Units(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return unit(nodeid)
+
+    return Units(config, log)
 
 
 @pytest.fixture(scope="session")

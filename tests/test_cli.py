@@ -1,11 +1,12 @@
 import json
+import os
 import subprocess
 import sys
 
-import nbformat
+import clients
 import pytest
 
-from kafkalab import cli, headless
+from kafkalab import cli
 
 
 def kafkalab(*arguments, **options):
@@ -39,7 +40,7 @@ def test_kill_status_start_and_logs(lab):
     assert "degraded" in asked.stdout
     assert kafkalab("start", "registry").returncode == 0
     assert kafkalab("status").returncode == 0
-    assert "Kafka Server" in kafkalab("logs", "broker-0").stdout or "started" in kafkalab("logs", "broker-0").stdout
+    assert "[KafkaServer id=0] started" in kafkalab("logs", "broker-0").stdout
 
 
 def test_expected_error_is_one_line(lab):
@@ -48,44 +49,11 @@ def test_expected_error_is_one_line(lab):
     assert asked.stderr == "Error: there is no server 'broker-9' in this stack, only zookeeper, broker-0, registry\n"
 
 
-@pytest.fixture
-def notebooks(monkeypatch, tmp_path):
-    """Two notebooks in a folder of their own: one fails, one takes a parameter."""
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    fails = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(1)"), nbformat.v4.new_code_cell("1 / 0")])
-    cells = [nbformat.v4.new_code_cell("number = 1", metadata={"tags": ["parameters"]})]
-    takes = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell("print(number + 1)")])
-    for notebook in (fails, takes):
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(fails, folder / "00_fails.ipynb")
-    nbformat.write(takes, folder / "01_takes.ipynb")
-    monkeypatch.setattr(headless, "NOTEBOOKS", folder)
-    return folder
-
-
-def test_failing_notebook_is_named_with_its_cell_and_the_others_run(lab, notebooks, tmp_path, capsys):
-    build = tmp_path / "build"
-    with pytest.raises(SystemExit) as end:
-        cli.app(["run", "--build", str(build), "-p", "number", "41"])
-    assert end.value.code == 1
-    assert "00_fails.ipynb failed in cell [2]: ZeroDivisionError" in capsys.readouterr().err
-    assert "42" in (build / "01_takes.html").read_text(encoding="utf-8")
-    index = (build / "index.html").read_text(encoding="utf-8")
-    assert "ZeroDivisionError" in index
-    assert "01_takes.html" in index
-    assert lab.stack.state() == "running", "a stack that ran before goes on"
-
-
-def test_parameter_that_no_notebook_has(notebooks):
-    with pytest.raises(headless.LabError, match="no chosen notebook has a parameter 'numbr'"):
-        headless.shared_out({"numbr": 1}, headless.chosen([]))
-
-
-def test_unknown_notebook(notebooks):
-    with pytest.raises(headless.LabError, match="no notebook is called '99': there are 00_fails, 01_takes"):
-        headless.chosen(["99"])
-
-
-def test_notebooks_are_chosen_by_the_start_of_their_names(notebooks):
-    assert [path.name for path in headless.chosen(["01", "00_f"])] == ["01_takes.ipynb", "00_fails.ipynb"]
+@pytest.mark.parametrize(("encoding", "shown"), [("cp1252", r"süß \u03a9"), ("iso8859-7", r"s\xfc\xdf Ω")])
+def test_output_in_a_code_page_that_lacks_a_character(lab, encoding, shown):
+    lab.fresh_topic("pages")
+    clients.produce(lab.client["bootstrap.servers"], "pages", ["süß Ω"])
+    variables = {"PYTHONIOENCODING": encoding, "IN_TOPIC": "pages", "IN_GROUP": encoding}
+    asked = kafkalab("print", env={**os.environ, **variables, "KAFKA_CONSUMER_TIMEOUT_MS": "500"}, encoding=encoding)
+    assert asked.returncode == 0
+    assert asked.stdout.splitlines() == [shown]

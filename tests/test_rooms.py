@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kafkalab"
 DOWNWARDS = (  # a room imports only what stands after it
-    "__main__", "cli", "headless", "__init__", "classroom", "lessons", "programs", "doctor", "cluster", "embedded",
-    "figures", "settings", "waiting", "errors",
+    "__main__", "cli", "headless", "course", "__init__", "classroom", "lessons", "programs", "doctor", "cluster",
+    "embedded", "figures", "settings", "client_files", "waiting", "errors",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -20,6 +20,7 @@ from kafkalab.errors import LabError
 from kafkalab.waiting import ANSWER_SECONDS
 
 _SHOWN = 80  # characters of a value in a message
+_NOTHING_CAME = "whether your cell sends anything, and waits until that has arrived"
 
 
 class CheckError(LabError):
@@ -42,16 +43,26 @@ class Checks:
         if not holds:
             raise CheckError(f"Found {found}, expected {expected}. Look at {look}.")
 
-    def answer(self, given: object, right: object, look: str) -> None:
-        """Check an answer against what was just measured; the message does not tell the right one."""
+    def answer(self, given: Any, right: Any, look: str, fact: str = "") -> None:
+        """Check an answer against what was just measured.
+
+        Args:
+            given: The answer; `...` stands for none.
+            right: What was measured.
+            look: See the class.
+            fact: What the right answer is put behind, such as "the topic holds", for a prediction whose outcome is on
+                the screen already. Without it the message does not tell the right answer.
+        """
         if given is ...:
             raise CheckError(f"There is no answer yet. Look at {look}.")
         kinds = _kind(given), _kind(right)
-        self.that(kinds[0] == kinds[1], f"the answer {_short(given)}, a {kinds[0]}", f"a {kinds[1]}", look)
+        if kinds[0] != kinds[1]:
+            raise CheckError(f"You said {_short(given)}, a {kinds[0]}; the answer is a {kinds[1]}. Look at {look}.")
         if kinds[1] == "list":
             given, right = [*given], [*right]
-        same = math.isclose(given, right) if kinds[1] == "number" else given == right
-        self.that(same, f"the answer {_short(given)}", "what the cluster itself tells", look)
+        if not (math.isclose(given, right) if kinds[1] == "number" else given == right):
+            outcome = f"{fact} {_short(right)}" if fact else "the cluster says otherwise"
+            raise CheckError(f"You said {_short(given)}, {outcome}. Look at {look}.")
 
     def topic(
         self, name: str, *, look: str, partitions: int | None = None, replicas: int | None = None,
@@ -95,7 +106,9 @@ class Checks:
         self.topic(topic, look=look)
         return all_messages(self._lab.client, topic)
 
-    def values(self, topic: str, expected: Sequence, *, look: str, in_order: bool = False) -> None:
+    def values(
+        self, topic: str, expected: Sequence[object], *, look: str, in_order: bool = False, empty: str = _NOTHING_CAME
+    ) -> None:
         """Check the decoded content of a topic: records where messages carry a schema id, text where they do not.
 
         Args:
@@ -103,8 +116,10 @@ class Checks:
             expected: What it shall hold, no more and no less.
             look: See the class.
             in_order: The order counts too, that of offsets within one partition after the other.
+            empty: Where to look instead of `look` if the topic holds nothing at all.
         """
         found = self._decoded(topic, look)
+        self.that(found or not expected, f"no message in {topic!r}", f"{len(expected)} message(s)", empty)
         wanted, there = Counter(map(_plain, expected)), Counter(map(_plain, found))
         if wanted != there:
             surplus, missing = there - wanted, wanted - there
@@ -118,15 +133,16 @@ class Checks:
 
     def keys(self, topic: str, expected: Collection[str], *, look: str) -> None:
         """Check that every message has a key, that these are the keys, and that each of them is on one partition."""
-        places: dict[str | None, set[int]] = defaultdict(set)
+        places: dict[str | None, set[int | None]] = defaultdict(set)
         for message in self.messages(topic, look=look):
-            places[message.key() and message.key().decode(errors="replace")].add(message.partition())
+            key = message.key()
+            places[None if key is None else key.decode(errors="replace")].add(message.partition())
         self.that(None not in places, f"messages without a key in {topic!r}", "a key on each", look)
-        odd = sorted(set(places) ^ set(expected))
+        odd = sorted(key or "" for key in set(places) ^ set(expected))
         found = f"{len(places)} different key(s) in {topic!r}"
         self.that(not odd, found, f"{len(expected)} ({_short(odd[0]) if odd else ''} is the first that differs)", look)
-        for key, partitions in places.items():
-            found = f"the key {key!r} on {len(partitions)} partitions of {topic!r}"
+        for name, partitions in places.items():
+            found = f"the key {name!r} on {len(partitions)} partitions of {topic!r}"
             self.that(len(partitions) == 1, found, "each key on one", look)
 
     def encoded(self, topic: str, subject: str, *, look: str) -> None:
@@ -136,7 +152,7 @@ class Checks:
                 registry.get_version(subject, version).schema_id for version in self._versions(registry, subject, look)
             }
         messages = self.messages(topic, look=look)
-        self.that(messages, f"no message in {topic!r}", "some", look)
+        self.that(messages, f"no message in {topic!r}", "some", _NOTHING_CAME)
         for message in messages:
             value = message.value() or b""
             named = int.from_bytes(value[1:5], "big") if value[:1] == b"\0" and len(value) >= 5 else None
@@ -175,7 +191,8 @@ class Checks:
 
     def subject(
         self, name: str, *, look: str, versions: int | None = None, compatibility: str | None = None,
-        fields: Collection[str] | None = None, takes: Mapping | None = None, refuses: Mapping | None = None,
+        fields: Collection[str] | None = None, takes: Mapping[str, object] | None = None,
+        refuses: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         """Check a subject of the schema registry.
 
@@ -197,22 +214,22 @@ class Checks:
                 self.that(level == compatibility, f"the level {level} on {name!r}", compatibility, look)
             if fields is not None:
                 latest = json.loads(registry.get_latest_version(name).schema.schema_str)
-                found = sorted(field["name"] for field in latest.get("fields", []))
-                self.that(found == sorted(fields), f"the fields {found} in {name!r}", f"{sorted(fields)}", look)
+                names = sorted(field["name"] for field in latest.get("fields", []))
+                self.that(names == sorted(fields), f"the fields {names} in {name!r}", f"{sorted(fields)}", look)
             for schema, wanted in ((takes, True), (refuses, False)):
                 if schema is not None:
                     taken = registry.test_compatibility(name, Schema(json.dumps(schema), "AVRO"))
                     words = {True: "takes", False: "refuses"}
-                    found = f"that {name!r} {words[taken]} the schema {_short(schema)}"
+                    found = f"that {name!r} {words[taken]} the schema {json.dumps(schema)}"
                     self.that(taken is wanted, found, f"that it {words[wanted]} it", look)
 
-    def _decoded(self, topic: str, look: str) -> list:
+    def _decoded(self, topic: str, look: str) -> list[Any]:
         with SchemaRegistryClient(self._lab.registry) as registry:
             deserialize = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
             values = []
             for message in self.messages(topic, look=look):
                 try:
-                    values.append(decode(message, deserialize))
+                    values.append(decode(message, deserialize, registry))
                 except ValueError:
                     place = f"at offset {message.offset()} of {topic!r}"
                     found = f"the bytes {_short(message.value())} {place}"

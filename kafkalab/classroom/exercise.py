@@ -1,5 +1,6 @@
 """An exercise: tasks that the cluster itself checks, and the report of each outcome to the class."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -53,12 +54,10 @@ class Exercise:
             yield Checks(asked)
         except CheckError as error:
             finding = str(error)
-        except NameError as error:
-            finding = f"There is no {error.name!r} yet: run the cells above, your answer among them."
         except (LabError, KafkaException, SchemaRegistryError, httpx2.HTTPError) as error:
             raise LabError(f"The cluster could not be asked: {error}") from None
-        except Exception as error:  # noqa: BLE001 - a check may call what the learner wrote
-            finding = f"Your code ended with {type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - a check may call what the learner wrote, or read what it cannot
+            finding = _finding(error)
         else:
             self._report(number, "")
             print(f"Task {number} of {self._tasks}: passed")
@@ -72,3 +71,19 @@ class Exercise:
             reports.report(self._lab, self._lesson, number, self._tasks, finding[:_REPORTED])
         except LabError as error:
             print(f"(not reported to the class: {error})")
+
+
+def _finding(error: Exception) -> str:
+    """Say whose error this is: that of the learner's code which the check called, or the check's own."""
+    said = f"{type(error).__name__}: {error}"
+    _task, body, *inner = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if any(
+        frame.f_globals is body.f_globals and frame.f_code.co_filename != body.f_code.co_filename for frame in inner
+    ):  # another cell of the notebook; each has a file name of its own
+        return f"Your code ended with {said}"
+    if isinstance(error, NameError):
+        return f"There is no {error.name!r} yet: run the cells above, your answer among them."
+    return (
+        f"The check could not read your answer ({said}). Look at what the task asks each variable to hold: "
+        "a number, a text, a list?"
+    )

@@ -14,7 +14,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from kafkalab.classroom.checks import cut
 from kafkalab.cluster.lab import Lab
-from kafkalab.cluster.messages import all_messages, decode
+from kafkalab.cluster.messages import all_messages, decode, printable
 from kafkalab.cluster.progress import lags
 from kafkalab.errors import LabError
 from kafkalab.programs.avro_producer import AvroProducer
@@ -75,7 +75,9 @@ def text(rows: list[dict[str, Any]]) -> str:
     shown = pd.DataFrame(rows)
     shown["passed"] = [f"{row['passed']} of {row['tasks']}" if row["lesson"] else "" for row in rows]
     shown["lag"] = ["" if row["lag"] is None else str(row["lag"]) for row in rows]
-    shown["open"] = [cut(row["finding"], _SHOWN) for row in rows]
+    shown["learner"] = [printable(row["learner"]) for row in rows]
+    shown["lesson"] = [printable(row["lesson"]) for row in rows]
+    shown["open"] = [printable(cut(row["finding"], _SHOWN)) for row in rows]
     times = pd.to_datetime(shown["last_seen"], utc=True).dt.tz_convert(datetime.now().astimezone().tzinfo)
     shown["last seen"] = times.dt.strftime("%H:%M:%S").fillna("")
     return shown[["learner", "lesson", "passed", "last seen", "lag", "open"]].to_string(index=False, justify="left")
@@ -111,7 +113,7 @@ def _newest(lab: Lab) -> dict[tuple[str, str], list[dict[str, Any]]]:
         deserialize = AvroDeserializer(registry, SCHEMA.read_text(encoding="utf-8"), conf=by_topic)
         for message in all_messages(lab.client, TOPIC):
             with suppress(ValueError):  # who else writes to the topic does not spoil the table
-                if isinstance(check := decode(message, deserialize), dict):
+                if isinstance(check := decode(message, deserialize, registry), dict):
                     task = check["learner"], check["lesson"], check["task"]
                     reports.pop(task, None)
                     reports[task] = {**check, "at": message.timestamp()[1]}

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Self
 import httpx2
 from confluent_kafka.admin import TopicDescription
 
-from kafkalab.cluster import health
+from kafkalab.cluster import health, proxies
 from kafkalab.cluster.registry import rest
 from kafkalab.cluster.topics import Topics
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
-from kafkalab.settings import REGISTRY_PREFIX, ClusterSettings
+from kafkalab.settings import ClusterSettings
 from kafkalab.waiting import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NUMBERS = ("timeout", "max.", "retries.", "cache.")  # how properties of the registry's client begin that are numbers
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,10 +162,15 @@ def configured(settings: ClusterSettings, brokers: int | None = None) -> Lab:
     """
     if settings.broker_url is None and settings.schema_registry_url is None:
         stack = Stack.shared(brokers)
+        proxies.pass_by()
         return _lab(stack.client, stack.registry_client, settings, stack)
     if settings.broker_url is None or settings.schema_registry_url is None:
         missing = "KAFKA_BROKER_URL" if settings.broker_url is None else "KAFKA_SCHEMA_REGISTRY_URL"
-        raise LabError(f"{missing} is not set, but its twin is: set both for a cluster, none for the embedded stack")
+        key = "bootstrap.servers" if settings.broker_url is None else "schema.registry.url"
+        raise LabError(
+            f"{missing} is not set, but its twin is: set both for a cluster, none for the embedded stack; in the file "
+            f"that KAFKA_CLIENT_PROPERTIES names it is {key}=…"
+        )
     return _lab({"bootstrap.servers": settings.broker_url}, {"url": settings.schema_registry_url}, settings)
 
 
@@ -185,6 +188,7 @@ def own_stack(brokers: int = 1, *, mode: str | None = None, controllers: int = 0
     Raises:
         LabError: The stack cannot be started.
     """
+    proxies.pass_by()
     stack = Stack.own(brokers, mode=mode, controllers=controllers, secure=secure)
     try:
         stack.up()
@@ -197,13 +201,15 @@ def own_stack(brokers: int = 1, *, mode: str | None = None, controllers: int = 0
 def _lab(
     client: dict[str, str], registry: dict[str, str], settings: ClusterSettings, stack: Stack | None = None
 ) -> Lab:
-    """Put what the environment adds beside the addresses; the registry's client wants numbers as numbers."""
-    more: dict[str, str] = {}
-    registry_more: dict[str, object] = {"timeout": ANSWER_SECONDS}
-    for key, value in settings.properties().items():
-        if key.startswith(REGISTRY_PREFIX):
-            name = key.removeprefix(REGISTRY_PREFIX)
-            registry_more[name] = int(value) if name.startswith(_NUMBERS) and value.isdecimal() else value
-        else:
-            more[key] = value
-    return Lab({**more, **client}, {**registry_more, **registry}, stack, settings.learner)
+    """Put what the environment adds beside the addresses.
+
+    A file has properties that only consumers or only producers know. Each client passes over the others with a warning
+    (librdkafka's CONFWARN), so only errors are logged then, unless the file has a `log_level` of its own.
+    """
+    quiet = {"log_level": "3"} if settings.client else {}
+    return Lab(
+        {**quiet, **settings.client, **client},
+        {"timeout": ANSWER_SECONDS, **settings.registry, **registry},
+        stack,
+        settings.learner,
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -14,6 +15,7 @@ from kafkalab.errors import LabError
 from kafkalab.waiting import ANSWER_SECONDS
 
 MAGIC = b"\x00"  # the first byte of a message with a schema id
+_FRAME = 5  # bytes before the body: the magic byte and the schema id
 
 
 def all_messages(client: Mapping[str, str], topic: str) -> list[Message]:
@@ -48,20 +50,35 @@ def all_messages(client: Mapping[str, str], topic: str) -> list[Message]:
     return [message for partition in partitions for message in found[partition]]
 
 
-def decode(message: Message, deserialize: AvroDeserializer) -> Any:
-    """Return the record of a message with a schema id, and the text of one without.
+def decode(message: Message, deserialize: AvroDeserializer, registry: SchemaRegistryClient) -> Any:
+    """Return the record of a message with a schema id, the text of one without, None for a tombstone.
+
+    Args:
+        message: The message.
+        deserialize: What decodes Avro.
+        registry: The registry that it asks; it keeps each schema that it was asked for.
 
     Raises:
-        ValueError: The message is neither.
+        ValueError: The message is neither Avro nor text.
         LabError: The registry does not answer, which is no fault of the message.
     """
     value = message.value()
     if value is None or value[:1] != MAGIC:
-        return value.decode() if value else value
+        return None if value is None else value.decode()
+    kind: str | None = "AVRO"
     try:
-        return deserialize(value, SerializationContext(message.topic() or "", MessageField.VALUE))
+        if len(value) >= _FRAME:
+            kind = registry.get_schema(int.from_bytes(value[1:_FRAME], "big")).schema_type
+        if kind == "AVRO":
+            return deserialize(value, SerializationContext(message.topic() or "", MessageField.VALUE))
     except Exception as error:
         refused = isinstance(error, SchemaRegistryError) and error.http_status_code != 404
         if refused or isinstance(error, httpx2.TransportError):
             raise LabError(f"the registry does not answer ({error}): `kafkalab status` tells whether it runs") from None
         raise ValueError(f"{type(error).__name__}: {error}") from error
+    raise ValueError(f"its schema is {kind}, not Avro")
+
+
+def printable(text: str) -> str:
+    """Return a text of somebody else's in one line; what would command a terminal is escaped."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

@@ -1,10 +1,44 @@
-"""The schema registry's REST routes, for what its client does not show."""
+"""The schema registry's client, its REST routes for what that does not show, and its address."""
 
+import os
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
+from confluent_kafka.schema_registry import SchemaRegistryClient
+
+from kafkalab.cluster import proxies
+from kafkalab.embedded.servers.registry import API
+from kafkalab.errors import LabError
+from kafkalab.waiting import ANSWER_SECONDS
+
+
+def registry_client(properties: Mapping[str, object]) -> SchemaRegistryClient:
+    """Return the registry's client, a context manager.
+
+    Args:
+        properties: What it takes.
+
+    Raises:
+        LabError: A property is none of the client's, or a variable of the environment names what it cannot use.
+    """
+    try:
+        return SchemaRegistryClient(dict(properties))
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        trusted, socks = os.environ.get("SSL_CERT_FILE"), proxies.socks()
+        if trusted and not Path(trusted).is_file():
+            reason = f"SSL_CERT_FILE={trusted!r} names no file: name one of certificates in PEM form, or unset it"
+        elif socks and (isinstance(error, ImportError) or "proxy" in str(error)):
+            reason = f"{' and '.join(socks)} names a SOCKS proxy, which the registry's client cannot use: unset it"
+        else:
+            reason = (
+                f"the registry's client does not take its properties ({error}): check the file that "
+                "KAFKA_SCHEMA_REGISTRY_PROPERTIES names, or schema.registry.… in that of KAFKA_CLIENT_PROPERTIES"
+            )
+        raise LabError(reason) from None
 
 
 def rest(properties: Mapping[str, object], **options: Any) -> httpx2.Client:
@@ -23,3 +57,14 @@ def rest(properties: Mapping[str, object], **options: Any) -> httpx2.Client:
         follow_redirects=True,
         **options,
     )
+
+
+def confluent_address(properties: Mapping[str, object]) -> str | None:
+    """Return where an Apicurio Registry answers as Confluent's does, if one is at the address without that path."""
+    url = urlsplit(str(properties["url"]))._replace(path=API).geturl()
+    try:
+        with rest({**properties, "url": url}, timeout=ANSWER_SECONDS) as web:
+            found = isinstance(web.get("/subjects").json(), list)
+    except (httpx2.HTTPError, OSError, ValueError):
+        return None
+    return url if found and url != properties["url"] else None

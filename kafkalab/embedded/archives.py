@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from kafkalab.embedded import artifacts
+from kafkalab.embedded import artifacts, processes
 
 _BASE = "base.jsa"  # the classes of Java itself, which the packaged runtime brings no archive of
 _MAKE_SECONDS = 60
@@ -43,7 +43,7 @@ def make(files: str, kind: str, pid: int) -> None:
     archive = artifacts.archives(files) / f"{kind}.jsa"
     jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
     command = [str(jcmd), "-J-XX:-UsePerfData", str(pid), "VM.cds", "dynamic_dump"]
-    _make(archive, lambda new: [*command, str(new)])
+    _make(archive, lambda new: [*command, f'"{new}"'])
 
 
 def _make(archive: Path, command: Callable[[Path], list[str]]) -> None:
@@ -53,7 +53,8 @@ def _make(archive: Path, command: Callable[[Path], list[str]]) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     new = archive.with_name(f"{os.getpid()}-{archive.name}")
     try:
-        subprocess.run(command(new), capture_output=True, timeout=_MAKE_SECONDS, check=True)
+        environment = processes.environment()
+        subprocess.run(command(new), capture_output=True, timeout=_MAKE_SECONDS, check=True, env=environment)
         new.replace(archive)
     except (OSError, subprocess.SubprocessError):
         pass

@@ -65,6 +65,11 @@ class Options:
             return cls(options["mode"], _ports(options["ports"]), _ports(options["quorum"]), options["secure"])
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise LabError(
+                f"{folder} cannot be read ({error.strerror}): take the account that owns it, or name another folder in "
+                "KAFKALAB_HOME"
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise LabError(
                 f"{folder / 'stack.json'} is not a stack's: remove it, or name another folder in KAFKALAB_HOME"

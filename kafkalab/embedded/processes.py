@@ -1,6 +1,8 @@
 """Processes that outlive the Python that starts them: started, recorded, recognised again."""
 
 import contextlib
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,20 +14,32 @@ import psutil
 
 # with their commands; kept so that a server that ends is reaped by the Python that started it
 _children: list[tuple[subprocess.Popen[bytes], list[str]]] = []
+_CONFIGURES_SERVERS = re.compile(r"(_JAVA|JAVA_TOOL|JDK_JAVA)_OPTIONS$|(QUARKUS|APICURIO)_", re.IGNORECASE)
 
 
 def start(command: list[str], log: Path, folder: Path, record: Path) -> None:
-    """Start a server that outlives this Python, and write its process id to a file."""
+    """Start a server that outlives this Python, and write its process id and this machine's name to a file."""
     with log.open("ab") as output:
-        child = _spawn(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        child = _spawn(command, **streams, cwd=folder, env=environment())
     try:
         whole = record.with_suffix(".new")  # replaced in one step, so that nobody reads half a number
-        whole.write_text(str(child.pid), encoding="ascii")
+        whole.write_text(f"{child.pid} {socket.gethostname()}", encoding="utf-8")
         whole.replace(record)
     except BaseException:  # a server without a record is one that nobody would end
         child.kill()
         child.wait()
         raise
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a server on Java, without what would configure it behind the lab's back.
+
+    Java takes options from variables, and Quarkus, which the registry is made with, its whole configuration. File names
+    are in the locale's encoding (JEP 400 leaves `sun.jnu.encoding` to it), so the locale is one with UTF-8.
+    """
+    kept = {name: value for name, value in os.environ.items() if not _CONFIGURES_SERVERS.match(name)}
+    return kept | ({"LC_ALL": "C.UTF-8"} if sys.platform == "linux" else {})
 
 
 def running(record: Path, mark: str) -> psutil.Process | None:
@@ -40,12 +54,20 @@ def running(record: Path, mark: str) -> psutil.Process | None:
         None if there is no record, or the process ended, or the id belongs to somebody else.
     """
     reap()
-    with contextlib.suppress(OSError, ValueError, psutil.Error):
-        process = psutil.Process(int(record.read_text(encoding="ascii")))
+    with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+        process = psutil.Process(int(record.read_text(encoding="utf-8").split()[0]))
         # a child's arguments are known; the system shows none for a moment after the start, on a busy machine
         ours = [command for child, command in _children if child.pid == process.pid and child.returncode is None]
         if mark in (ours[0] if ours else process.cmdline()) and _lives(process):
             return process
+    return None
+
+
+def host(record: Path) -> str | None:
+    """Return the machine of a record, if it is another one than this: folders may be shared by several."""
+    with contextlib.suppress(OSError, ValueError):
+        name = record.read_text(encoding="utf-8").partition(" ")[2]
+        return name if name not in {"", socket.gethostname()} else None
     return None
 
 
@@ -76,7 +98,9 @@ def reap() -> None:
 
 def guard(folder: Path) -> subprocess.Popen[bytes]:
     """Start the process that ends the stack in a folder as soon as this Python is gone, however it ended."""
-    return _spawn([sys.executable, "-m", "kafkalab.embedded.guard", str(folder)], stdin=subprocess.PIPE)
+    isolated = "-P"  # a module beside the notebook, such as random.py, does not take the place of Python's own
+    command = [sys.executable, isolated, "-m", "kafkalab.embedded.guard", str(folder)]
+    return _spawn(command, stdin=subprocess.PIPE)
 
 
 def listener(host: str, port: int) -> str | None:

@@ -248,23 +248,34 @@ class Stack:
         Raises:
             LabError: There is no such server or no stack yet, or the server ended or did not answer in time.
         """
-        chosen = self._server(name)
-        if not Stack.at(self.folder):
-            raise LabError(f"there is no stack in {self.folder} yet: `kafkalab up` makes it")
+        chosen = self._server_of_made(name)
         with self._locked(), self._started([] if self._process(chosen) else [chosen]):
             self._wait_for([chosen])
 
     def stop(self, name: str) -> None:
         """Ask one server to end, as an orderly shutdown does, and wait until it has."""
-        chosen = self._server(name)
+        chosen = self._server_of_made(name)
         with self._locked():
             self._end([chosen])
 
     def kill(self, name: str) -> None:
         """End one server at once, as a crash does (SIGKILL)."""
-        chosen = self._server(name)
+        chosen = self._server_of_made(name)
         with self._locked():
             self._end([chosen], at_once=True)
+
+    def pause(self, name: str) -> None:
+        """Hold a server that runs, so that it neither answers nor asks, until `resume` (SIGSTOP).
+
+        Its connections stay open, as those of a machine that hangs.
+        """
+        if process := self._process(self._server(name)):
+            process.suspend()
+
+    def resume(self, name: str) -> None:
+        """Let a server that was paused go on; one that is not paused goes on anyway."""
+        if process := self._process(self._server(name)):
+            process.resume()
 
     def log(self, name: str) -> Path:
         """Return the file that a server's output goes to."""
@@ -273,6 +284,8 @@ class Stack:
     def state(self) -> str:
         """Return `running`, `degraded` when only some servers run, or `stopped`."""
         running = sum(self._process(server) is not None for server in self._servers.values())
+        if running == 0:
+            self._refuse_elsewhere()
         return "stopped" if running == 0 else "running" if running == len(self._servers) else "degraded"
 
     def status(self) -> dict[str, object]:
@@ -308,8 +321,31 @@ class Stack:
             raise LabError(f"there is no server {name!r} in this stack, only {', '.join(self.names)}")
         return self._servers[name]
 
+    def _server_of_made(self, name: str) -> Server:
+        """Return a server of a stack that has been up before.
+
+        Raises:
+            LabError: There is no such server, or no stack yet.
+        """
+        if not Stack.at(self.folder):
+            raise LabError(f"there is no stack in {self.folder} yet: `kafkalab up` makes it")
+        return self._server(name)
+
     def _process(self, server: Server) -> psutil.Process | None:
         return processes.running(server.record, server.mark)
+
+    def _refuse_elsewhere(self) -> None:
+        """Leave a stack alone that another machine, which shares the folder, has started and not ended.
+
+        Raises:
+            LabError: There is such a machine.
+        """
+        for server in self._servers.values():
+            if host := processes.host(server.record):
+                raise LabError(
+                    f"the stack in {self.folder} runs on {host}, which shares this folder: `kafkalab down` there, or "
+                    f"name another folder in KAFKALAB_HOME; if {host} is gone, remove {server.record.parent}"
+                )
 
     @property
     def _ready(self) -> Path:
@@ -343,6 +379,8 @@ class Stack:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS):
+                if not any(self._process(server) for server in self._servers.values()):
+                    self._refuse_elsewhere()
                 yield
         except Timeout:
             raise LabError(
@@ -371,6 +409,7 @@ class Stack:
                 )
         for name in ("data", "logs", "run", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
+            (self.folder / name).chmod(0o700)  # messages, and what ZooKeeper keeps of the users, are the owner's alone
         crashed = {server.name for server in servers if server.record.exists()}  # an orderly end removes the record
         for server in servers:
             server.configure()
@@ -402,6 +441,7 @@ class Stack:
         for process in ending.values():
             with suppress(psutil.NoSuchProcess):
                 process.kill() if at_once else process.terminate()
+                process.resume()  # a paused one would not hear of it
         slow = processes.still_running(list(ending.values()), STOP_SECONDS)
         for process in slow:
             with suppress(psutil.NoSuchProcess):

@@ -21,19 +21,27 @@ class LiveFigure:
         panels: The titles of the panels, side by side, each with the names of its series.
         xlabel: The label of the horizontal axes, with the unit.
         ylabel: The label of the vertical axes, with the unit.
-        alt: What is to be seen at the end, in a full sentence: the picture's alternative text.
+        alt: What the picture shows at the end, in a full sentence: the picture's alternative text.
+        colours: Of the series, in their order.
     """
 
-    def __init__(self, panels: Mapping[str, Sequence[str]], xlabel: str, ylabel: str, alt: str = "") -> None:
+    def __init__(
+        self,
+        panels: Mapping[str, Sequence[str]],
+        xlabel: str,
+        ylabel: str,
+        alt: str = "",
+        colours: Sequence[str] = COLOURS,
+    ) -> None:
         import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
 
         self.figure, all_axes = plt.subplots(1, len(panels), figsize=(9, 3.2), squeeze=False, layout="constrained")
         self._lines = {}
-        colours = iter(COLOURS)
+        following = iter(colours)
         for axes, (title, names) in zip(all_axes[0], panels.items(), strict=True):
             axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
             for name in names:
-                (self._lines[name],) = axes.plot([], [], ".-", color=next(colours), label=name, markersize=4)
+                (self._lines[name],) = axes.plot([], [], ".-", color=next(following), label=name, markersize=4)
             if len(names) > 1:
                 axes.legend(loc="upper left")
         self._points: dict[str, list[tuple[float, float]]] = {name: [] for name in self._lines}

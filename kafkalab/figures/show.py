@@ -11,7 +11,7 @@ def show(figure: "Figure", alt: str) -> None:
 
     Args:
         figure: Of Matplotlib.
-        alt: What is to be seen, in a full sentence: the picture's alternative text in JupyterLab and in the pages.
+        alt: What the picture shows, in a full sentence: the picture's alternative text in JupyterLab and in the pages.
     """
     import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
     from IPython.display import display  # noqa: PLC0415

@@ -3,12 +3,12 @@
 import io
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastavro import schemaless_reader
-from fastavro.schema import expand_schema
+from fastavro.schema import parse_schema
 
 from kafkalab.errors import LabError
 from kafkalab.figures.colours import COLOURS
@@ -81,7 +81,8 @@ def anatomy(message: bytes, schema: str) -> list[Part]:
         Part("schema id", *_numbered(stream.read(4)), "4 bytes, big-endian"),
     ]
     try:
-        parts += _parts("", expand_schema(json.loads(schema)), stream)
+        named: dict[str, Any] = {}
+        parts += _parts("", parse_schema(json.loads(schema), named), stream, named)
     except (EOFError, IndexError, UnicodeDecodeError, struct.error) as error:
         raise LabError(f"the body does not fit the schema ({type(error).__name__}): another one wrote it") from None
     if rest := stream.read():
@@ -103,7 +104,8 @@ def xray(message: bytes, schema: str, title: str = "The X-ray of a message") -> 
     colours = _colours(parts)
     rows = -(-len(message) // _PER_ROW)
     figure, axes = plt.subplots(figsize=(11, 0.7 + 0.62 * rows + 0.38 * len(parts)), layout="constrained")
-    axes.set(xlim=(-0.2, _PER_ROW + 0.2), ylim=(-0.9 - len(parts), 1.6 * rows + 0.1), title=title)
+    axes.set(xlim=(-0.2, _PER_ROW + 0.2), ylim=(-0.9 - len(parts), 1.6 * rows + 0.1))
+    axes.set_title(title, parse_math=False)
     axes.axis("off")
     position = 0
     for line, part in enumerate(parts):
@@ -112,14 +114,14 @@ def xray(message: bytes, schema: str, title: str = "The X-ray of a message") -> 
             row, column = divmod(position, _PER_ROW)
             bottom = 1.6 * (rows - 1 - row)
             _box(axes, column, bottom, 1.0, colours[line], f"{byte:02x}")
-            axes.text(column + 0.5, bottom + 1.22, position, ha="center", va="center", fontsize=8, color="#555555")
+            axes.text(column + 0.5, bottom + 1.22, str(position), ha="center", va="center", fontsize=8, color="#555555")
             position += 1
         span = f"byte {start}" if position - start == 1 else f"bytes {start} to {position - 1}"
         bottom = -1.2 - line
         _box(axes, 0, bottom, 0.8, colours[line], "")
         value = "" if part.value is None else repr(part.value)
-        for column, text in zip((1.4, 5.2, 9.6, 13.6), (span, part.name, value, part.meaning), strict=True):
-            axes.text(column, bottom + 0.4, text, va="center", fontsize=10.5)
+        for left, text in zip((1.4, 5.2, 9.6, 13.6), (span, part.name, value, part.meaning), strict=True):
+            axes.text(left, bottom + 0.4, text, va="center", fontsize=10.5, parse_math=False)  # a $ is a $
     return figure
 
 
@@ -127,17 +129,24 @@ def _numbered(data: bytes) -> tuple[bytes, int]:
     return data, struct.unpack(">I", data)[0]
 
 
-def _parts(name: str, schema: Any, stream: io.BytesIO) -> Iterator[Part]:
-    """Read one value as the schema says; a string, a union and a record are more than one part."""
-    schema, kind = _kind(schema)
+def _parts(name: str, schema: Any, stream: io.BytesIO, named: Mapping[str, Any]) -> Iterator[Part]:
+    """Read one value as the schema says; a string, a union and a record are more than one part.
+
+    Args:
+        name: The name of the field, with those of the records around it.
+        schema: The schema of the value, as fastavro has parsed it.
+        stream: The bytes that follow.
+        named: The definitions of named types, which a schema only names from the second time on, as inside of itself.
+    """
+    schema, kind = _kind(schema, named)
     if kind == "record":
         for field in schema["fields"]:
-            yield from _parts(f"{name}.{field['name']}".lstrip("."), field["type"], stream)
+            yield from _parts(f"{name}.{field['name']}".lstrip("."), field["type"], stream, named)
     elif kind == "union":
         data, branch = _read("long", stream)
-        chosen = _kind(schema[branch])[1]
+        chosen = _kind(schema[branch], named)[1]
         yield Part(f"{name}: branch", data, branch, f"which type of the union follows: {chosen}")
-        yield from _parts(name, schema[branch], stream)
+        yield from _parts(name, schema[branch], stream, named)
     elif kind in {"string", "bytes"}:
         data, length = _read("long", stream)
         yield Part(f"{name}: length", data, length, f"how many bytes follow, {_as_varint(length)}")
@@ -147,7 +156,8 @@ def _parts(name: str, schema: Any, stream: io.BytesIO) -> Iterator[Part]:
                 raise EOFError
             yield Part(name, text, text.decode() if kind == "string" else text, "UTF-8" if kind == "string" else kind)
     elif kind != "null":  # which takes no bytes
-        data, value = _read(schema, stream)
+        known = {"__fastavro_parsed": True, "__named_schemas": named}  # as fastavro marks what it has parsed
+        data, value = _read({**schema, **known} if isinstance(schema, dict) else schema, stream)
         whole = kind in {"int", "long"}
         yield Part(name, data, value, f"{kind}: {_as_varint(value)}" if whole else _MEANINGS.get(kind, kind))
 
@@ -156,10 +166,11 @@ def _as_varint(value: int) -> str:
     return f"zig-zag varint of {zigzag(value)}" if isinstance(value, int) else "zig-zag varint"
 
 
-def _kind(schema: Any) -> tuple[Any, str]:
-    """Return a schema without the wrapping of {"type": {…}}, and the name of its kind."""
+def _kind(schema: Any, named: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return a schema without the wrapping of {"type": {…}} and not by its name alone, and the name of its kind."""
     while isinstance(schema, dict) and not isinstance(schema["type"], str):
         schema = schema["type"]
+    schema = named.get(schema, schema) if isinstance(schema, str) else schema
     return schema, "union" if isinstance(schema, list) else schema["type"] if isinstance(schema, dict) else schema
 
 
@@ -170,17 +181,23 @@ def _read(schema: Any, stream: io.BytesIO) -> tuple[bytes, Any]:
     return stream.getvalue()[start : stream.tell()], value
 
 
-def _colours(parts: list[Part]) -> list[tuple[str, float]]:
-    """Return a colour and an opacity for each part: one colour for each field, paler where it says how to read it."""
+def _colours(parts: list[Part]) -> list[dict[str, Any]]:
+    """Return how to fill each part: one colour for each field, paler for its length, striped for its branch."""
     colours = {"magic byte": _GREY, "schema id": _ORANGE, "left over": "#FFFFFF"}
     for part in parts:
         field = part.name.split(":")[0]
         colours.setdefault(field, _FIELD_COLOURS[(len(colours) - 3) % len(_FIELD_COLOURS)])
-    return [(colours[part.name.split(":")[0]], 0.25 if ":" in part.name else 0.55) for part in parts]
+    fills = []
+    for part in parts:
+        field, _, role = part.name.partition(": ")
+        full, pale = (colours[field], 0.55), (colours[field], 0.25)
+        stripes = {"hatch": "///", "hatchcolor": full} if role == "branch" else {}
+        fills.append({"fc": pale if role else full, **stripes})
+    return fills
 
 
-def _box(axes: "Axes", x: float, y: float, size: float, colour: tuple[str, float], text: str) -> None:
+def _box(axes: "Axes", x: float, y: float, size: float, fill: dict[str, Any], text: str) -> None:
     from matplotlib.patches import Rectangle  # noqa: PLC0415
 
-    axes.add_patch(Rectangle((x + 0.04, y), 0.92, size, fc=colour, ec="#444444", lw=0.8))
+    axes.add_patch(Rectangle((x + 0.04, y), 0.92, size, ec="#444444", lw=0.8, **fill))
     axes.text(x + 0.5, y + size / 2, text, ha="center", va="center", fontsize=11, family="monospace")

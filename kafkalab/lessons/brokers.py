@@ -1,16 +1,23 @@
-"""A partition on a broker's disk, read byte by byte, and drawings of replicas: who holds, who leads, who is in sync."""
+"""A partition on a broker's disk, read byte by byte; who leads and who is in sync, asked, recorded and drawn."""
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaException
 
 from kafkalab.figures.colours import COLOURS
+from kafkalab.figures.live import LiveFigure
+from kafkalab.waiting import ANSWER_SECONDS, wait_until
 
 if TYPE_CHECKING:
     import pandas as pd
     from confluent_kafka import TopicPartitionInfo
+    from confluent_kafka.admin import AdminClient
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -18,6 +25,11 @@ _HEADER = struct.Struct(">qiibIhiqqqhii")  # message format v2 (Kafka documentat
 _ENTRY = struct.Struct(">ii")  # offset after the segment's first, position in the log file
 _BEFORE_LENGTH = 12  # bytes of base offset and length, which the length does not count
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+_CURVES = COLOURS[3:]  # the first three colours are those of the brokers
+_LOOK_SECONDS = 0.2  # between two looks at the cluster
+_STEP_SECONDS = 0.002  # between two steps of what is recorded
+_ASK_SECONDS = 0.4  # a look may take; a broker that is starting may not answer, and nothing is sent meanwhile
+_RUN_SECONDS = 90  # a recorded wait ends by then
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,20 @@ def batch_at(log: Path, position: int) -> RecordBatch | None:
     return RecordBatch(*_HEADER.unpack(header)) if len(header) == _HEADER.size else None
 
 
+def record_batches(folder: Path) -> Iterator[RecordBatch]:
+    """Read the headers of all record batches in the folder of a partition, in the order of their offsets."""
+    for log in sorted(folder.glob("*.log")):
+        position = 0
+        while batch := batch_at(log, position):
+            yield batch
+            position += batch.size
+
+
+def sign_offs(log: Path) -> int:
+    """Count in a broker's output how often it was asked to end: one that was killed says nothing."""
+    return log.read_text(encoding="utf-8", errors="replace").count("Terminating process due to signal")
+
+
 def index_entries(index: Path) -> list[tuple[int, int]]:
     """Read a segment's `.index` file: pairs of an offset and a position in the `.log` file of the same name.
 
@@ -95,8 +121,144 @@ def index_entries(index: Path) -> list[tuple[int, int]]:
     return entries
 
 
+@dataclass(frozen=True)
+class PartitionState:
+    """What a broker knows of a partition.
+
+    Attributes:
+        leader: The id of the broker that leads it, None without one.
+        replicas: The ids of the brokers that have it, the preferred leader first.
+        in_sync: The ids of those that are in sync.
+    """
+
+    leader: int | None
+    replicas: tuple[int, ...]
+    in_sync: frozenset[int]
+
+
+def partition_states(admin: "AdminClient", topic: str, seconds: float = ANSWER_SECONDS) -> dict[int, PartitionState]:
+    """Ask for a topic's partitions; any broker may answer, so it works while there is no controller.
+
+    Returns:
+        The states by the numbers of the partitions; empty if no broker answers in so many seconds, or the one that
+        answers does not know the topic.
+    """
+    try:
+        found = admin.list_topics(topic, timeout=seconds).topics[topic].partitions
+    except KafkaException:
+        return {}
+    return {
+        number: PartitionState(part.leader if part.leader >= 0 else None, tuple(part.replicas), frozenset(part.isrs))
+        for number, part in found.items()
+    }
+
+
+class Timeline:
+    """Records what happens to a topic while a lesson sends to it.
+
+    Attributes:
+        acknowledged: The times, in seconds, at which messages were acknowledged, by the name of the curve.
+        events: What happened when, in seconds.
+        states: The newest look at the topic's partitions, by their numbers.
+
+    Args:
+        admin: Asked about the topic.
+        topic: The topic.
+        curves: The names of the curves of acknowledged messages, at most two.
+    """
+
+    def __init__(self, admin: "AdminClient", topic: str, curves: Sequence[str]) -> None:
+        self.acknowledged: dict[str, list[float]] = {curve: [] for curve in curves}
+        self.events: dict[str, float] = {}
+        self.states: dict[int, PartitionState] = {}
+        self._admin = admin
+        self._topic = topic
+        self._looks: list[tuple[float, dict[int, PartitionState]]] = []
+        self._live: LiveFigure | None = None
+        self._begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """The time since the recording began."""
+        return time.monotonic() - self._begin
+
+    @property
+    def history(self) -> "pd.DataFrame":
+        """All looks, as `draw_failover` takes them."""
+        import pandas as pd  # noqa: PLC0415 - half a second that only tables need
+
+        rows = [
+            (moment, number, state.leader, set(state.in_sync))
+            for moment, states in self._looks
+            for number, state in sorted(states.items())
+        ]
+        return pd.DataFrame(rows, columns=["time", "partition", "leader", "in_sync"])
+
+    @contextmanager
+    def recording(self, alt: str) -> Iterator[None]:
+        """Begin at zero, and show what is acknowledged and in sync in a figure that moves.
+
+        Args:
+            alt: The figure's alternative text, see `LiveFigure`.
+        """
+        panels = {"Messages acknowledged": list(self.acknowledged), "In-sync replicas of all partitions": ["in sync"]}
+        colours = [*_CURVES[: len(self.acknowledged)], _CURVES[-1]]
+        self._begin = time.monotonic()
+        with LiveFigure(panels, "time (s)", "messages, in total", alt, colours) as self._live:
+            self._live.figure.axes[1].set(ylabel="replicas in sync")
+            yield
+        self._live = None
+
+    def acknowledge(self, curve: str) -> None:
+        """Note that a message was acknowledged just now."""
+        self.acknowledged[curve].append(self.seconds)
+
+    def mark(self, event: str) -> None:
+        """Note that something happened just now."""
+        self.events[event] = self.seconds
+
+    def run_until(self, step: Callable[[], object], question: Callable[[], object], what: str) -> None:
+        """Do a step again and again, every two milliseconds or so, and look at the topic meanwhile.
+
+        Args:
+            step: What is done, such as sending a message.
+            question: Ends the run when its answer is true.
+            what: See `wait_until`.
+
+        Raises:
+            LabError: The answer was not true in time.
+        """
+
+        def ended() -> object:
+            step()
+            if not self._looks or self.seconds - self._looks[-1][0] > _LOOK_SECONDS:
+                self._look()
+            return question()
+
+        wait_until(ended, what, _RUN_SECONDS, _STEP_SECONDS)
+
+    def run_for(self, step: Callable[[], object], seconds: float) -> None:
+        """As `run_until`, for so many seconds."""
+        end = self.seconds + seconds
+        self.run_until(step, lambda: self.seconds > end, f"{seconds} s to pass")
+
+    def _look(self) -> None:
+        """Look at the topic, unless no broker answers soon, and move the figure on."""
+        moment = self.seconds
+        if states := partition_states(self._admin, self._topic, _ASK_SECONDS):
+            self.states = states
+            self._looks.append((moment, states))
+        if self._live:
+            if states:
+                replicas = sum(len(state.replicas) for state in states.values())
+                self._live.figure.axes[1].set(yticks=range(0, replicas + 1, len(states)), ylim=(0, 1.1 * replicas))
+                self._live.add("in sync", moment, sum(len(state.in_sync) for state in states.values()))
+            for curve, times in self.acknowledged.items():
+                self._live.add(curve, moment, len(times))
+
+
 def draw_replicas(partitions: Iterable["TopicPartitionInfo"], brokers: Sequence[int], title: str) -> "Figure":
-    """Draw a row for each partition and a column for each broker; a box is a replica.
+    """Draw a row for each partition and a column for each broker, also for one that has nothing; a box is a replica.
 
     Args:
         partitions: As `AdminClient.describe_topics` returns them.
@@ -108,6 +270,8 @@ def draw_replicas(partitions: Iterable["TopicPartitionInfo"], brokers: Sequence[
 
     partitions = sorted(partitions, key=lambda partition: partition.id)
     figure, axes = plt.subplots(figsize=(7, 1.3 + 0.45 * len(partitions)), layout="constrained")
+    for column in range(len(brokers)):
+        axes.axvspan(column - 0.45, column + 0.45, color="#F2F2F2", lw=0, zorder=0)
     for row, partition in enumerate(partitions):
         in_sync = {node.id for node in partition.isr}
         leader = partition.leader.id if partition.leader else None
@@ -115,13 +279,18 @@ def draw_replicas(partitions: Iterable["TopicPartitionInfo"], brokers: Sequence[
             colour, column = COLOURS[replica.id % len(COLOURS)], list(brokers).index(replica.id)
             leads, behind = replica.id == leader, replica.id not in in_sync
             text = "out of sync" if behind else "leader" if leads else "follower"
-            look = {"fc": colour if leads else "white", "ec": colour, "lw": 2, "ls": "--" if behind else "-"}
+            look: dict[str, Any] = {
+                "fc": colour if leads else "white",
+                "ec": colour,
+                "lw": 2,
+                "ls": "--" if behind else "-",
+            }
             axes.add_patch(FancyBboxPatch((column - 0.34, row - 0.28), 0.68, 0.56, boxstyle="round,pad=0.03", **look))
             axes.text(column, row, text, ha="center", va="center", color="white" if leads else "black")
     axes.set(title=title, xlabel="broker", ylabel="partition", xlim=(-0.6, len(brokers) - 0.4))
     axes.set_ylim(len(partitions) - 0.4, -0.6)
     axes.set_xticks(range(len(brokers)), [f"broker-{broker}" for broker in brokers])
-    axes.set_yticks(range(len(partitions)), [partition.id for partition in partitions])
+    axes.set_yticks(range(len(partitions)), [str(partition.id) for partition in partitions])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
@@ -145,32 +314,34 @@ def draw_failover(
     )
     _draw_leaders(leaders, history.assign(leader=history["leader"].fillna(-1).astype(int)))
     _draw_in_sync(replicas, history)
-    for colour, (name, times) in zip(COLOURS[3:], acknowledged.items(), strict=False):
+    for colour, (name, times) in zip(_CURVES, acknowledged.items(), strict=False):
         messages.step(sorted(times), range(1, len(times) + 1), where="post", color=colour, label=name, lw=2)
-    messages.set(title="Messages acknowledged", ylabel="messages, in total", xlabel="time (s)")
-    messages.legend(loc="upper left")
+    messages.set_title("Messages acknowledged", loc="left")
+    messages.set(ylabel="messages, in total", xlabel="time (s)")
+    messages.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     for axes in (leaders, replicas, messages):
-        for time in events.values():
-            axes.axvline(time, color="black", ls=":", lw=1.2)
-    for text, time in events.items():
-        leaders.text(time, 1.02, text, transform=leaders.get_xaxis_transform(), ha="center", fontsize=9)
+        for moment in events.values():
+            axes.axvline(moment, color="black", ls=":", lw=1.2)
+    above = leaders.get_xaxis_transform()
+    for number, (text, moment) in enumerate(events.items()):  # in two rows, for two may be near each other
+        leaders.text(moment, 1.02 + 0.07 * (number % 2), text, transform=above, ha="center", fontsize=9)
     return figure
 
 
 def _draw_leaders(axes: "Axes", history: "pd.DataFrame") -> None:
     """Draw a row for each partition in the colour of its leader."""
     end = history["time"].max()
-    for partition, looks in history.sort_values("time").groupby("partition"):
+    for _, looks in history.sort_values("time").groupby("partition"):
         new = looks[looks["leader"] != looks["leader"].shift()]
         widths = [*new["time"][1:], end] - new["time"]
         colours = ["white" if leader < 0 else COLOURS[leader % len(COLOURS)] for leader in new["leader"]]
-        axes.barh([partition] * len(new), widths, left=new["time"], height=0.8, color=colours)
+        axes.barh(new["partition"], widths, left=new["time"], height=0.8, color=colours)
     for broker in sorted(history["leader"][history["leader"] >= 0].unique()):
         axes.barh([0], [0], color=COLOURS[broker % len(COLOURS)], label=f"led by broker-{broker}")
-    axes.set_title("Leaders", pad=20, loc="left")
+    axes.set_title("Leaders", pad=30, loc="left")
     axes.set(ylabel="partition", yticks=sorted(history["partition"].unique()))
     axes.invert_yaxis()
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.08), ncols=3, frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.13), ncols=3, frameon=False)
 
 
 def _draw_in_sync(axes: "Axes", history: "pd.DataFrame") -> None:
@@ -182,6 +353,7 @@ def _draw_in_sync(axes: "Axes", history: "pd.DataFrame") -> None:
         share = member.groupby(history["time"]).sum() / partitions
         colour = COLOURS[broker % len(COLOURS)]
         axes.fill_between(share.index, row - 0.4, row - 0.4 + 0.8 * share, step="post", color=colour, lw=0)
-    axes.set(title=f"In-sync replicas (a full band: of all {partitions} partitions)", ylabel="broker")
+    axes.set_title(f"In-sync replicas (a full band: of all {partitions} partitions)", loc="left")
+    axes.set_ylabel("broker")
     axes.set_yticks(range(len(brokers)), [f"broker-{broker}" for broker in brokers])
     axes.set_ylim(len(brokers) - 0.5, -0.5)

@@ -3,13 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
-from typing import TYPE_CHECKING, NamedTuple
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
+    KafkaError,
     KafkaException,
     TopicPartition,
 )
@@ -23,6 +23,9 @@ from kafkalab.waiting import ANSWER_SECONDS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_MEMBERS = COLOURS[3:]  # the first three are those of the live figure in the same lesson
+_NEVER, _ONCE, _TWICE = "#000000", "#DDDDDD", "#F0E442"  # the two of Okabe and Ito's colours that are left, and grey
+
 
 class Change(NamedTuple):
     """A partition that was given to a member or taken from it, at a time of the monotonic clock."""
@@ -34,6 +37,8 @@ class Change(NamedTuple):
 
 class Member:
     """A consumer that polls one topic in a thread of its own, until it is told to end or its time is over.
+
+    The end of the program ends it too, without a word to the group.
 
     Attributes:
         name: Its `client.id`, by which the group's leader sorts the members.
@@ -53,14 +58,16 @@ class Member:
         self, name: str, config: Mapping[str, object], topic: str, pause: float = 0, seconds: float = 1800
     ) -> None:
         self.name = name
-        self.received: Counter[int] = Counter()
+        self.received: Counter[int | None] = Counter()
         self.changes: list[Change] = []
         self.rebalances = 0
         self._owned: set[int] = set()
         self._ending, self._leaves = Event(), True
-        executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._thread = executor.submit(self._run, {**config, "client.id": name}, topic, pause, seconds)
-        executor.shutdown(wait=False)  # takes no more work; the thread goes on
+        self._error: BaseException | None = None
+        work = ({**config, "client.id": name}, topic, pause, seconds)
+        # the end of the program does not wait for a daemon
+        self._thread = Thread(target=self._work, args=work, name=name, daemon=True)
+        self._thread.start()
 
     @property
     def partitions(self) -> list[int]:
@@ -69,7 +76,7 @@ class Member:
 
     def ended(self) -> bool:
         """Return whether its thread has ended."""
-        return self._thread.done()
+        return not self._thread.is_alive()
 
     def close(self) -> None:
         """End the loop and close the consumer, which leaves the group.
@@ -78,14 +85,22 @@ class Member:
             KafkaException: What a poll reported, if the member ended by that.
         """
         self._ending.set()
-        self._thread.result()
+        self._thread.join()
+        if self._error:
+            raise self._error
 
     def vanish(self) -> None:
         """End without a word to the group, as a killed process does."""
         self._leaves = False
         self.close()
 
-    def _run(self, config: Mapping[str, object], topic: str, pause: float, seconds: float) -> None:
+    def _work(self, *work: Any) -> None:
+        try:
+            self._run(*work)
+        except BaseException as error:  # noqa: BLE001 - close() raises it
+            self._error = error
+
+    def _run(self, config: dict[str, Any], topic: str, pause: float, seconds: float) -> None:
         consumer, end = Consumer(config), time.monotonic() + seconds
         consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
         try:
@@ -93,10 +108,11 @@ class Member:
                 message = consumer.poll(0.1)
                 if message is None:
                     continue
-                if message.error():
-                    raise KafkaException(message.error())
-                self.received[message.partition()] += 1
-                time.sleep(pause)
+                if (error := message.error()) is None:
+                    self.received[message.partition()] += 1
+                    self._ending.wait(pause)
+                elif error.code() != KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001 - public; the next poll joins again
+                    raise KafkaException(error)
         finally:
             if self._leaves:
                 consumer.close()
@@ -134,7 +150,7 @@ class Progress:
     """
 
     def __init__(self, lab: Lab, group: str, topic: str) -> None:
-        self._admin = AdminClient(lab.client)
+        self._admin = AdminClient({**lab.client, "log_level": 4})  # 6 tells what its end left in a queue
         numbers = self._admin.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic].partitions
         self._partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         self._group = group
@@ -155,16 +171,19 @@ class Progress:
             seconds: After which it ends.
         """
         start = time.monotonic()
-        while (elapsed := time.monotonic() - start) < seconds:
-            yield elapsed, *self.ask()
+        while time.monotonic() - start < seconds:
+            produced, consumed = self.ask()
+            yield time.monotonic() - start, produced, consumed  # the moment of the answer: the first one takes longer
             time.sleep(every)
 
 
 def draw_ownership(members: Sequence[Member], title: str, marks: Mapping[str, float] | None = None) -> "Figure":
     """Return a figure of who owned which partition and when: a row for each partition, a colour for each member.
 
+    What is still owned reaches to the moment of drawing, or a fifth past the last change, whichever comes first.
+
     Args:
-        members: Of one group.
+        members: Of one group, three at the most.
         title: Of the figure.
         marks: Moments of the monotonic clock to be marked, by what happened then.
     """
@@ -172,10 +191,11 @@ def draw_ownership(members: Sequence[Member], title: str, marks: Mapping[str, fl
 
     changes = [change for member in members for change in member.changes]
     moments = [change.at for change in changes] + list((marks or {}).values())
-    start, end = min(moments), max(moments) + 0.2 * (max(moments) - min(moments))
+    start, last = min(moments), max(moments)
+    end = min(time.monotonic(), last + 0.2 * (last - start))
     numbers = sorted({change.partition for change in changes})
     figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
-    for member, colour in zip(members, COLOURS, strict=False):
+    for member, colour in zip(members, _MEMBERS, strict=False):
         for number in numbers:
             bars = [(since - start, until - since) for since, until in _spans(member, number, end)]
             axes.broken_barh(bars, (number - 0.35, 0.7), facecolor=colour, edgecolor="white")
@@ -202,7 +222,7 @@ def draw_deliveries(times: Mapping[str, Sequence[int]], title: str) -> "Figure":
     from matplotlib.colors import ListedColormap  # noqa: PLC0415
 
     figure, axes = plt.subplots(figsize=(9, 2.8), layout="constrained")
-    colours = ListedColormap([COLOURS[1], "#DDDDDD", COLOURS[0]])
+    colours = ListedColormap([_NEVER, _ONCE, _TWICE])
     image = axes.imshow(
         list(times.values()), aspect="auto", cmap=colours, vmin=0, vmax=2, interpolation="nearest", origin="upper"
     )

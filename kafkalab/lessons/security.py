@@ -5,7 +5,7 @@ from contextlib import suppress
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 HOST = "127.0.0.1"
 _CHUNK = 64 * 1024  # bytes
@@ -58,6 +58,8 @@ class Tap:
 class _Relay(BaseRequestHandler):
     """One connection: a thread for each way."""
 
+    server: "_Server"
+
     def handle(self) -> None:
         with suppress(OSError), socket.create_connection(self.server.target, timeout=_SECONDS) as server:
             server.settimeout(None)
@@ -78,7 +80,7 @@ class _Server(ThreadingTCPServer):
         self.kept: dict[socket.socket, tuple[bytearray, bytearray]] = {}
         self.open: list[socket.socket] = []
 
-    def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         self.kept[request] = bytearray(), bytearray()  # here, where connections come one after the other
         super().process_request(request, client_address)
 

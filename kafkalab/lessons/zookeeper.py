@@ -36,8 +36,9 @@ def draw_znodes(znodes: Mapping[str, bool], notes: Mapping[str, str] | None = No
         if parts:
             axes.plot([depth - 1, depth - 1, depth], [rows[parts[:-1]], row, row], color=_GREY, lw=0.8, zorder=1)
         axes.plot(depth, row, marker, color=colour, markersize=7)
-        axes.text(depth + 0.25, row, parts[-1] if parts else "/", color=colour, weight=weight, va="center")
-        axes.text(6.5, row, (notes or {}).get(path, ""), color=_GREY, va="center")
+        name = axes.text(depth + 0.25, row, parts[-1] if parts else "/", color=colour, weight=weight, va="center")
+        note = (notes or {}).get(path, "")
+        axes.annotate(note, (1, 0.5), (12, 0), xycoords=name, textcoords="offset points", color=_GREY, va="center")
     for marker, colour, _, label in _LOOKS.values():
         axes.plot([], [], marker, color=colour, label=label)
     axes.legend(loc="lower right")

@@ -34,14 +34,15 @@ class AvroProducer:
 
     def __init__(self, lab: Lab, topic: str, schema_file: Path) -> None:
         self.topic = topic
-        self._schema = _parsed(schema_file)
+        text = _text(schema_file)
+        self._schema = _parsed(schema_file, text)
         self._schema_file = schema_file
         self._producer = Producer({**lab.client, "acks": "all", "enable.idempotence": True, "log_level": 3})
         self._context = SerializationContext(topic, MessageField.VALUE)
         self._registry = SchemaRegistryClient(lab.registry)
         self._serialize = AvroSerializer(
             self._registry,
-            schema_file.read_text(encoding="utf-8"),
+            text,
             conf={"subject.name.strategy": topic_subject_name_strategy},  # the default asks the registry for more
         )
         self._lost: list[str] = []
@@ -106,11 +107,18 @@ def queue(
             return
 
 
-def _parsed(schema_file: Path) -> Schema:
+def _text(schema_file: Path) -> str:
     try:
-        return fastavro.parse_schema(json.loads(schema_file.read_text(encoding="utf-8")))
+        return schema_file.read_text(encoding="utf-8-sig")  # with or without a byte-order mark
     except OSError as error:
         raise LabError(f"schema file {schema_file} cannot be read ({error.strerror}): check its path") from None
+    except UnicodeDecodeError as error:
+        raise LabError(f"schema file {schema_file} is not UTF-8 ({error.reason}): save it so") from None
+
+
+def _parsed(schema_file: Path, text: str) -> Schema:
+    try:
+        return fastavro.parse_schema(json.loads(text))
     except (ValueError, KeyError, TypeError, SchemaParseException) as error:
         raise LabError(
             f"schema file {schema_file} is not an Avro schema ({type(error).__name__}: {error}): "

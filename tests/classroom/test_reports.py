@@ -44,6 +44,15 @@ def test_name_that_no_topic_may_have(monkeypatch, name):
         kafkalab.connect()
 
 
+def test_finding_that_would_command_a_terminal_is_escaped():
+    row = {"learner": "ann\x1b[2J", "lesson": "03", "passed": 1, "tasks": 4, "last_seen": "", "lag": 0}
+    shown = reports.text([{**row, "finding": "Task 1: \x1b]0;mine\x07\nfound 3"}])
+    assert r"ann\x1b[2J" in shown
+    assert r"Task 1: \x1b]0;mine\x07" in shown
+    assert shown.count("\n") == 1
+    assert all(line.isprintable() for line in shown.splitlines())
+
+
 def test_learner_is_shown_and_none_changes_nothing(lab, monkeypatch):
     assert lab.name("count") == "count"
     assert "learner" not in repr(lab)
@@ -80,6 +89,13 @@ def test_two_learners_of_the_same_name(lab, monkeypatch, tmp_path):
         ):
             ask("twin.count")
     assert clients.end_offset(lab.client["bootstrap.servers"], "twin.count") == 1
+
+
+def test_topic_asked_for_right_after_its_deletion_has_the_partitions_asked_for(lab):
+    lab.fresh_topic("again", 4)
+    lab.drop_topic("again")  # forgotten by the brokers, while ZooKeeper still has it
+    lab.topic("again", 4)
+    assert len(lab.describe("again").partitions) == 4
 
 
 def test_reports_make_the_table(lab, monkeypatch, capsys):
@@ -192,15 +208,37 @@ def test_answer_may_be_a_list_or_a_tuple(lab):
 @pytest.mark.parametrize(
     ("given", "right", "says"),
     [
-        ("3", 3, "the answer '3', a str, expected a number"),
-        (True, 1, "the answer True, a bool, expected a number"),
-        ([1], [1, 2], r"the answer \[1\], expected what the cluster itself tells"),
-        (4, 3, "the answer 4, expected what the cluster itself tells"),
+        ("3", 3, "'3', a str; the answer is a number"),
+        (True, 1, "True, a bool; the answer is a number"),
+        ([1], [1, 2], r"\[1\], the cluster says otherwise"),
+        (4, 3, "4, the cluster says otherwise"),
     ],
 )
 def test_wrong_answer_is_told_what_it_is(lab, given, right, says):
-    with pytest.raises(CheckError, match=f"Found {says}. Look at the cell above."):
+    with pytest.raises(CheckError, match=f"You said {says}. Look at the cell above."):
         Checks(lab).answer(given, right, look="the cell above")
+
+
+def test_outcome_of_a_prediction_is_told_where_it_is_on_the_screen(lab):
+    with pytest.raises(CheckError, match=r"You said 2, the topic holds 5\. Look at the cell above."):
+        Checks(lab).answer(2, 5, look="the cell above", fact="the topic holds")
+
+
+def run_cell(source, name, notebook):
+    exec(compile(source, name, "exec"), notebook)  # noqa: S102 - as a notebook does
+
+
+def test_errors_of_the_learners_code_and_of_the_check_are_told_apart(lab):
+    """Two cells of one notebook: a function of the learner's, and a check that calls it or reads what it cannot."""
+    notebook = {"exercise": kafkalab.Exercise(lab, "97", tasks=1)}
+    run_cell("def answer():\n    return 1 / 0\n\n\nvalues = [1, 'a']", "learner", notebook)
+    for body, says in [
+        ("answer()", "Your code ended with ZeroDivisionError: division by zero"),
+        ("sorted(values)", r"The check could not read your answer \(TypeError: .*\). Look at what the task asks"),
+        ("sorted(other)", "There is no 'other' yet: run the cells above"),
+    ]:
+        with pytest.raises(CheckError, match=f"Task 1 of 1: {says}"):
+            run_cell(f"with exercise.task(1):\n    {body}", "check", notebook)
 
 
 def test_contents_are_told_apart(lab):
@@ -208,6 +246,9 @@ def test_contents_are_told_apart(lab):
     lab.fresh_topic("told")
     clients.produce(servers, "told", [b"a", b"b", b"x"])
     check = Checks(lab)
+    lab.fresh_topic("told-nothing")
+    with pytest.raises(CheckError, match=r"no message in 'told-nothing', expected 1 message\(s\)\. Look at whether"):
+        check.values("told-nothing", ["a"], look="it")
     with pytest.raises(CheckError, match=r"Found 3 message\(s\) in 'told', among them 'x', expected others"):
         check.values("told", ["a", "b", "c"], look="it")
     with pytest.raises(CheckError, match=r"Found 3 message\(s\) in 'told', but not 'c', expected 4 message"):

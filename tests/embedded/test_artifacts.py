@@ -4,10 +4,13 @@ import shutil
 import tarfile
 
 import pytest
+import tomli_w
 
 import kafkalab
 from kafkalab.embedded import artifacts
 from kafkalab.settings import StackSettings
+
+SLF4J = "org.slf4j:slf4j-api:1.7.36::jar"
 
 
 @pytest.fixture
@@ -22,6 +25,27 @@ def copied_cache(monkeypatch, tmp_path):
     (tmp_path / unpacked.name / "files.json").write_text(json.dumps(sizes), encoding="utf-8")
     monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """A lock of two files, a real jar and an archive of a registry of two files, in a folder to fetch from."""
+    artifacts.fetch()
+    (tmp_path / "app" / "lib").mkdir(parents=True)
+    (tmp_path / "app" / "quarkus-run.jar").write_text("jar", encoding="ascii")
+    (tmp_path / "app" / "lib" / "one.jar").write_text("library", encoding="ascii")
+    source, entries = tmp_path / "servers", {}
+    source.mkdir()
+    shutil.copy(StackSettings.read().cache / "jars" / "slf4j-api-1.7.36.jar", source)
+    with tarfile.open(source / "registry-1-all.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "app", ".")
+    for part, coordinate in (("kafka", SLF4J), ("registry", "group:registry:1:all:tar.gz")):
+        file = (source / artifacts.file_name(coordinate)).read_bytes()
+        entries[part] = {coordinate: {"size": len(file), "sha256": hashlib.sha256(file).hexdigest()}}
+    (tmp_path / "lock.toml").write_text(tomli_w.dumps(entries), encoding="utf-8")
+    monkeypatch.setattr(artifacts, "LOCK", tmp_path / "lock.toml")
+    monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path / "cache"))
+    return source
 
 
 @pytest.fixture
@@ -55,16 +79,13 @@ def test_removed_file_is_fetched_again(copied_cache, capfd):
     assert not (copied_cache / "jars" / "partial").exists()
 
 
-def test_packing_touches_no_folder_beside_it(copied_cache, tmp_path):
-    moved = tmp_path / "offline"
-    shutil.copytree(copied_cache / "jars", moved / "servers")
-    (moved / "servers" / "slf4j-api-1.7.36.jar").unlink()
-    shutil.copy(copied_cache / "jars" / "slf4j-api-1.7.36.jar", moved)
-    mine = moved / "partial" / "mine"
+def test_packing_touches_no_folder_beside_it(small):
+    (small / "slf4j-api-1.7.36.jar").rename(small.parent / "slf4j-api-1.7.36.jar")
+    mine = small.parent / "partial" / "mine"
     mine.parent.mkdir()
     mine.touch()
-    artifacts.pack(moved / "servers")
-    assert (moved / "servers" / "slf4j-api-1.7.36.jar").exists()
+    artifacts.pack(small)
+    assert (small / "slf4j-api-1.7.36.jar").read_bytes() == (small.parent / "slf4j-api-1.7.36.jar").read_bytes()
     assert mine.exists()
 
 
@@ -83,71 +104,43 @@ def test_cache_that_cannot_be_written(monkeypatch, tmp_path):
 
 
 def test_wrong_checksum_in_a_download_is_refused(copied_cache, monkeypatch, tmp_path):
-    coordinate = "org.slf4j:slf4j-api:1.7.36::jar"
     (copied_cache / "jars" / "slf4j-api-1.7.36.jar").unlink()
     lock = tmp_path / "artifacts.toml"
     text = artifacts.LOCK.read_text(encoding="utf-8")
-    right = artifacts._lock()["kafka"][coordinate]["sha256"]
+    right = artifacts._lock()["kafka"][SLF4J]["sha256"]
     lock.write_text(text.replace(right, "0" * 64), encoding="utf-8")
     monkeypatch.setattr(artifacts, "LOCK", lock)
-    with pytest.raises(kafkalab.LabError, match=coordinate):
+    with pytest.raises(kafkalab.LabError, match=SLF4J):
         artifacts.fetch()
     assert not (copied_cache / "jars" / "slf4j-api-1.7.36.jar").exists()
 
 
-@pytest.mark.timeout(1800)  # the registry is fetched anew, 158 MB
-def test_folder_for_a_room_without_a_network_is_checked_on_arrival(monkeypatch, tmp_path, request):
-    artifacts.fetch()
-    shutil.copytree(StackSettings.read().cache / "jars", tmp_path / "servers")
-    artifacts.pack(tmp_path / "servers")
-    request.getfixturevalue("no_network")
-    monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path / "cache"))
-    artifacts.fetch(tmp_path / "servers")
+def test_folder_for_a_room_without_a_network_is_checked_on_arrival(monkeypatch, tmp_path, small, no_network):
+    artifacts.fetch(small)
     assert artifacts.registry_jar().exists()
     assert not list((tmp_path / "cache" / "jars").glob("*.tar.gz"))
 
     monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path / "another"))
-    (tmp_path / "servers" / "kafka-clients-3.9.2.jar").write_bytes(b"lost on the way")
-    with pytest.raises(
-        kafkalab.LabError, match=r"kafka-clients:3\.9\.2.* does not match.*make .*servers anew.*make offline"
-    ):
-        artifacts.fetch(tmp_path / "servers")
-    assert (tmp_path / "servers" / "kafka-clients-3.9.2.jar").exists()
+    (small / "slf4j-api-1.7.36.jar").write_bytes(b"lost on the way")
+    says = r"slf4j-api:1\.7\.36.* does not match.*make .*servers anew.*make offline"
+    with pytest.raises(kafkalab.LabError, match=says):
+        artifacts.fetch(small)
+    assert (small / "slf4j-api-1.7.36.jar").exists()
 
 
-@pytest.fixture
-def small_registry(monkeypatch, tmp_path):
-    """A lock of one file, an archive of a folder with two files, in a folder to fetch from."""
-    (tmp_path / "app" / "lib").mkdir(parents=True)
-    (tmp_path / "app" / "quarkus-run.jar").write_text("jar", encoding="ascii")
-    (tmp_path / "app" / "lib" / "one.jar").write_text("library", encoding="ascii")
-    source = tmp_path / "source"
-    source.mkdir()
-    with tarfile.open(source / "registry-1-all.tar.gz", "w:gz") as tar:
-        tar.add(tmp_path / "app", ".")
-    archive = (source / "registry-1-all.tar.gz").read_bytes()
-    lock = tmp_path / "lock.toml"
-    sha256 = hashlib.sha256(archive).hexdigest()
-    entry = f'[registry."group:registry:1:all:tar.gz"]\nsize = {len(archive)}\nsha256 = "{sha256}"\n'
-    lock.write_text(f"[kafka]\n{entry}", encoding="ascii")
-    monkeypatch.setattr(artifacts, "LOCK", lock)
-    monkeypatch.setenv("KAFKALAB_CACHE", str(tmp_path / "cache"))
-    return source
-
-
-def test_registry_with_a_lost_or_short_file_is_unpacked_again(small_registry):
-    artifacts.fetch(small_registry)
+def test_registry_with_a_lost_or_short_file_is_unpacked_again(small):
+    artifacts.fetch(small)
     library = artifacts.registry_jar().parent / "lib" / "one.jar"
     for damage in (library.unlink, lambda: library.write_text("lib", encoding="ascii")):
         damage()
-        artifacts.fetch(small_registry)
+        artifacts.fetch(small)
         assert library.read_text(encoding="ascii") == "library"
 
 
-def test_registry_whose_unpacking_was_cut_off_is_unpacked_again(small_registry):
+def test_registry_whose_unpacking_was_cut_off_is_unpacked_again(small):
     half = artifacts.registry_jar().parent / "lib"
     half.mkdir(parents=True)
     (half / "one.jar").touch()
-    artifacts.fetch(small_registry)
+    artifacts.fetch(small)
     assert artifacts.registry_jar().read_text(encoding="ascii") == "jar"
     assert (half / "one.jar").read_text(encoding="ascii") == "library"

@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 import kafkalab
-from kafkalab.embedded import processes
+from kafkalab.embedded import artifacts, processes
 from kafkalab.embedded.servers.broker import brokers_known_at
 from kafkalab.embedded.stack import Stack
+from kafkalab.lessons.brokers import sign_offs
 from kafkalab.settings import StackSettings
 
 
@@ -74,6 +75,25 @@ def test_three_brokers_one_killed_and_started_again(new_stack):
     kafkalab.wait_until(lambda: brokers_known_at(ports[0]) == {0, 1, 2}, "the others to notice")
     with pytest.raises(kafkalab.LabError, match="no server 'broker-7' in this stack, only zookeeper, broker-0"):
         stack.kill("broker-7")
+
+
+def test_paused_broker_is_silent_until_it_goes_on_and_can_be_ended(new_stack):
+    stack = new_stack()
+    stack.up()
+    (port,) = stack.options.broker_ports
+    stack.pause("broker-0")
+    assert brokers_known_at(port) == set()
+    assert stack.state() == "running"
+    stack.resume("broker-0")
+    kafkalab.wait_until(lambda: brokers_known_at(port) == {0}, "the broker to answer again")
+    stack.kill("broker-0")
+    stack.start("broker-0")
+    assert sign_offs(stack.log("broker-0")) == 0
+    stack.pause("broker-0")
+    stack.stop("broker-0")
+    assert sign_offs(stack.log("broker-0")) == 1  # it was not killed
+    stack.pause("broker-0")  # nothing happens to one that does not run
+    stack.resume("broker-0")
 
 
 def test_every_port_is_bound_to_loopback(lab):
@@ -208,6 +228,66 @@ def test_folder_that_cannot_be_written(tmp_path, new_stack):
     stack = new_stack(folder=tmp_path / "file" / "stack")
     with pytest.raises(kafkalab.LabError, match=r"cannot write to .*stack.*KAFKALAB_HOME"):
         stack.up()
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "kill"])
+def test_server_of_a_stack_that_was_never_up(new_stack, command):
+    stack = new_stack()
+    with pytest.raises(kafkalab.LabError, match=r"there is no stack in .* yet: `kafkalab up` makes it"):
+        getattr(stack, command)("broker-0")
+    assert not stack.folder.exists()
+
+
+def test_stack_that_runs_on_another_machine_is_left_alone(monkeypatch, new_stack):
+    stack = new_stack()
+    stack.options.write(stack.folder)
+    record = stack.folder / "run" / "broker-0.pid"
+    record.parent.mkdir()
+    record.write_text("1234 pc-7", encoding="utf-8")
+    monkeypatch.setenv("KAFKALAB_HOME", str(stack.folder))
+    commands = [Stack.shared, stack.state, stack.up, stack.down, lambda: stack.kill("broker-0")]
+    for command in commands:
+        with pytest.raises(kafkalab.LabError, match=r"runs on pc-7, which shares this folder: `kafkalab down` there"):
+            command()
+    assert record.exists()
+    record.unlink()
+    assert stack.state() == "stopped"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of folders mean nothing there")
+def test_folders_are_the_owners_alone(new_stack):
+    stack = new_stack()
+    stack.folder.mkdir(mode=0o755)
+    (stack.folder / "logs").mkdir(mode=0o755)
+    stack.options.write(stack.folder)
+    stack.up()
+    assert [(stack.folder / name).stat().st_mode & 0o777 for name in ("data", "logs", "run", "tmp")] == [0o700] * 4
+
+
+def test_servers_start_whatever_the_environment_and_the_names_of_folders(monkeypatch, new_stack, tmp_path):
+    """Blanks and letters beyond ASCII, a locale without them, options that Java and Quarkus take from variables."""
+    cache, usual = tmp_path / "kept für später", StackSettings.read().cache
+    cache.mkdir()
+    for path in (artifacts.registry_jar().parent, usual / "jars"):
+        (cache / path.name).symlink_to(path, target_is_directory=True)
+    monkeypatch.setenv("KAFKALAB_CACHE", str(cache))
+    for name, value in {
+        "LC_ALL": "C", "LANG": "C", "_JAVA_OPTIONS": "-Xmx1m", "JAVA_TOOL_OPTIONS": "-Xmx1m",
+        "JDK_JAVA_OPTIONS": "-Xmx1m", "QUARKUS_HTTP_ROOT_PATH": "/elsewhere",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    stack = new_stack(folder=tmp_path / "mein Stück")
+    stack.up()
+    made = {path.name for path in artifacts.archives("kafka").iterdir()}
+    assert made == {"base.jsa", "zookeeper.jsa", "broker.jsa", "registry.jsa"}
+
+
+def test_own_stack_ends_although_a_module_beside_the_notebook_has_a_name_of_pythons(tmp_path):
+    (tmp_path / "random.py").write_text("raise SystemExit('not this one')\n", encoding="utf-8")
+    code = "from kafkalab.embedded.stack import Stack; print(Stack.own().folder)"
+    command = [sys.executable, "-P", "-c", code]  # as a kernel, which has imported Python's own already
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    kafkalab.wait_until(lambda: not Path(made).exists(), "the guard to forget the stack")
 
 
 def test_folder_that_is_not_a_stacks(monkeypatch, tmp_path):

@@ -117,10 +117,45 @@ def test_xray_shows_every_byte_and_every_part():
     axes = figure.axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert axes.get_title() == "Inside"
-    assert [text for text in texts if len(text) == 2 and text in {f"{byte:02x}" for byte in message}]
+    above = [text.get_text() for text in axes.texts if text.get_position()[1] > 0]
+    assert above == [shown for place, byte in enumerate(message) for shown in (f"{byte:02x}", str(place))]
     parts = anatomy(message, READING)
     assert len(axes.patches) == len(message) + len(parts)
     assert {part.name for part in parts} | {part.meaning for part in parts} <= set(texts)
+    plt.close(figure)
+
+
+def test_no_two_parts_look_alike():
+    axes = xray(framed(RECORD), READING).figure.axes[0]
+    looks = {(patch.get_facecolor(), patch.get_hatch()) for patch in axes.patches}
+    assert len(looks) == len(anatomy(framed(RECORD), READING))
+    plt.close(axes.figure)
+
+
+RECURSIVE = json.dumps(
+    {
+        "type": "record",
+        "name": "Node",
+        "namespace": "school",
+        "fields": [
+            {"name": "price", "type": "string"},
+            {"name": "next", "type": ["null", "Node"]},
+            {"name": "kids", "type": {"type": "array", "items": "Node"}},
+        ],
+    }
+)
+
+
+def test_schema_that_names_itself_and_dollars_are_drawn():
+    last = {"price": "$1", "next": None, "kids": []}
+    message = framed({"price": "$a_b and $", "next": last, "kids": [last]}, RECURSIVE)
+    parts = {part.name: part.value for part in anatomy(message, RECURSIVE)}
+    assert parts["next.price"] == "$1"
+    assert parts["next.kids"] == []
+    assert parts["kids"] == [last]
+    figure = xray(message, RECURSIVE, "From $1 to $2")
+    figure.canvas.draw()  # where a text between two $ would be read as a formula
+    assert not any(text.get_parse_math() for text in figure.axes[0].texts if "$" in text.get_text())
     plt.close(figure)
 
 

@@ -8,20 +8,22 @@ from confluent_kafka.admin import AdminClient
 from matplotlib.colors import to_hex
 
 from kafkalab.figures.colours import COLOURS
-from kafkalab.lessons.brokers import batch_at, draw_failover, draw_replicas, index_entries
+from kafkalab.lessons.brokers import (
+    PartitionState,
+    Timeline,
+    batch_at,
+    draw_failover,
+    draw_replicas,
+    index_entries,
+    partition_states,
+    record_batches,
+)
 
 mpl.use("agg")
 
 
 def folder(lab, topic):
     return lab.stack.folder / "data" / "broker-0" / f"{topic}-0"
-
-
-def batches(log):
-    position = 0
-    while batch := batch_at(log, position):
-        yield position, batch
-        position += batch.size
 
 
 def produce(lab, topic, batches, **config):
@@ -41,12 +43,15 @@ def test_batches_follow_one_another_through_the_segments(lab):
     expected = 0
     for log in logs:
         assert int(log.stem) == expected
-        for position, batch in batches(log):
+        position = 0
+        while batch := batch_at(log, position):
             assert (batch.magic, batch.base_offset, batch.compression) == (2, expected, "none")
             assert batch.last_offset == expected + batch.records - 1
             assert f"reading {expected:04}".encode() in log.read_bytes()[position : position + batch.size]
             expected += batch.records
+            position += batch.size
     assert expected == 1000
+    assert sum(batch.records for batch in record_batches(folder(lab, "segments"))) == 1000
 
 
 def test_index_entries_are_where_batches_begin(lab):
@@ -63,7 +68,7 @@ def test_index_entries_are_where_batches_begin(lab):
 def test_header_names_codec_and_idempotent_producer(lab, codec):
     lab.fresh_topic("segments")
     produce(lab, "segments", 1, **{"compression.type": codec, "enable.idempotence": True, "batch.num.messages": 10})
-    ((_, batch),) = batches(folder(lab, "segments") / f"{0:020}.log")
+    (batch,) = record_batches(folder(lab, "segments"))
     assert (batch.compression, batch.base_sequence, batch.producer_epoch) == (codec, 0, 0)
     assert batch.producer_id >= 0
 
@@ -74,6 +79,38 @@ def test_reserved_space_of_an_index_holds_no_entries(lab):
     index = folder(lab, "segments") / f"{0:020}.index"
     assert index.stat().st_size > 0
     assert index_entries(index) == []
+
+
+def test_state_of_partitions_is_asked_and_empty_where_there_is_none(lab):
+    lab.fresh_topic("timeline", partitions=2)
+    admin = AdminClient(lab.client)
+    alone = PartitionState(leader=0, replicas=(0,), in_sync=frozenset({0}))
+    assert partition_states(admin, "timeline") == {0: alone, 1: alone}
+    nobody = AdminClient({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    assert partition_states(nobody, "timeline", seconds=0.1) == {}
+
+
+def test_recording_has_acknowledgements_looks_and_events(lab):
+    lab.fresh_topic("timeline", partitions=2)
+    timeline = Timeline(AdminClient(lab.client), "timeline", ["all"])
+    with Producer({**lab.client, "linger.ms": 0}) as producer:
+
+        def send():
+            producer.produce("timeline", "x", on_delivery=lambda error, _: error or timeline.acknowledge("all"))
+            producer.poll(0)
+
+        with timeline.recording("What is acknowledged and in sync."):
+            timeline.run_until(send, lambda: len(timeline.acknowledged["all"]) > 3, "acknowledgements")
+            timeline.mark("enough")
+            timeline.run_for(send, 0.5)
+    history = timeline.history
+    assert len(timeline.states) == 2
+    assert set(history["partition"]) == {0, 1}
+    assert len(history) >= 4
+    assert set(history["leader"]) == {0}
+    assert timeline.acknowledged["all"] == sorted(timeline.acknowledged["all"])
+    assert timeline.acknowledged["all"][3] <= timeline.events["enough"] < timeline.seconds - 0.5
+    assert draw_failover(history, timeline.acknowledged, timeline.events).axes[2].lines
 
 
 def nodes(*ids):

@@ -29,4 +29,4 @@ def test_ephemeral_znodes_look_different(texts):
 
 
 def test_notes_stand_beside_their_znode(texts):
-    assert texts["broker 0 is here"].get_position()[1] == texts["0"].get_position()[1]
+    assert texts["broker 0 is here"].xycoords is texts["0"]

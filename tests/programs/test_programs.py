@@ -1,11 +1,16 @@
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import clients
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 import kafkalab
+from kafkalab.programs import print as print_module
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.multiples import multiples
 from kafkalab.programs.print import print_messages
@@ -19,6 +24,7 @@ def topics(monkeypatch, lab):
     lab.fresh_topic("count", 3)
     lab.fresh_topic("multiples")
     monkeypatch.setenv("IN_GROUP", f"test-{uuid4()}")
+    monkeypatch.setenv("KAFKA_CONSUMER_TIMEOUT_MS", "4000")
 
 
 def test_printer_prints_records_and_raw_values(lab, topics, capsys):
@@ -44,6 +50,74 @@ def test_bad_messages_are_reported_with_their_place_and_the_rest_is_read(lab, to
     assert (shown[0], shown[4]) == ("1", "4")
     for offset, line in enumerate(shown[1:4], 1):
         assert line.startswith(f"multiples [0] at offset {offset} was not decoded: ")
+
+
+def test_tombstone_is_told_apart_from_texts(lab, topics):
+    with Producer(lab.client) as producer:
+        for value in (None, "", "None"):
+            producer.produce("multiples", value, "k")
+    shown = []
+    assert print_messages(lab, shown.append) == (3, 0)
+    assert shown == ["multiples [0] at offset 0 is a tombstone of key b'k'", "", "None"]
+
+
+def test_text_that_would_command_a_terminal_is_escaped(lab, topics):
+    clients.produce(lab.client["bootstrap.servers"], "multiples", ["\x1b[2J\nü"])
+    shown = []
+    print_messages(lab, shown.append)
+    assert shown == [r"\x1b[2J\nü"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema"),
+    [
+        ("JSON", '{"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"}'),
+        ("JSON", '{"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}'),
+        ("PROTOBUF", 'syntax = "proto3"; message A {}'),
+    ],
+)
+def test_schema_of_another_kind_is_named(lab, topics, kind, schema):
+    with SchemaRegistryClient(lab.registry) as registry:
+        schema_id = registry.register_schema(f"{uuid4()}-value", Schema(schema, kind))
+    clients.produce(lab.client["bootstrap.servers"], "multiples", [b"\0" + schema_id.to_bytes(4, "big") + b"\2a"])
+    shown = []
+    assert print_messages(lab, shown.append) == (0, 1)
+    assert shown == [f"multiples [0] at offset 0 was not decoded: its schema is {kind}, not Avro"]
+
+
+def test_group_waits_for_a_member_that_was_killed(lab, topics, monkeypatch):
+    monkeypatch.setenv("KAFKA_CONSUMER_TIMEOUT_MS", "1000")
+    multiples(lab, 3, 0, show=lambda _: None)
+    member = f"""
+import sys
+from confluent_kafka import Consumer
+own = {{"group.id": {os.environ["IN_GROUP"]!r}, "session.timeout.ms": 6000}}
+consumer = Consumer({{**{lab.client!r}, **own}})
+consumer.subscribe(["multiples"], on_assign=lambda *_: print("joined", flush=True))
+while True:
+    consumer.poll(0.1)
+"""
+    with subprocess.Popen([sys.executable, "-c", member], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "joined\n"
+        process.kill()
+    assert print_messages(lab, show=lambda _: None) == (3, 0)
+
+
+def test_group_that_waits_for_ever_is_named(lab, topics, monkeypatch):
+    monkeypatch.setattr(print_module, "_REBALANCE_SECONDS", 1)
+    hasty = kafkalab.Lab({**lab.client, "session.timeout.ms": "6000"}, lab.registry)
+    with Consumer({**lab.client, "group.id": os.environ["IN_GROUP"]}) as member:
+        member.subscribe(["multiples"])
+        kafkalab.wait_until(lambda: member.poll(0.1) or member.assignment(), "the member's partitions")
+        with pytest.raises(kafkalab.LabError, match=r"timed out after 7 s .*waits for a member that vanished or"):
+            print_messages(hasty, show=lambda _: None)
+
+
+def test_client_file_that_turns_commits_off(lab, topics):
+    multiples(lab, 3, 0, show=lambda _: None)
+    careful = kafkalab.Lab({**lab.client, "enable.auto.commit": "false"}, lab.registry)
+    assert print_messages(careful, show=lambda _: None) == (3, 0)
+    assert print_messages(careful, show=lambda _: None) == (0, 0)
 
 
 def test_printer_started_first(lab, topics, monkeypatch):
@@ -108,6 +182,17 @@ def test_schema_file_that_is_not_avro(lab, tmp_path, text):
     file = tmp_path / "wrong.avsc"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(kafkalab.LabError, match=r"wrong\.avsc is not an Avro schema .*schemas/count\.avsc"):
+        kafkalab.AvroProducer(lab, "count", file)
+
+
+def test_schema_file_with_a_byte_order_mark(lab, topics, tmp_path):
+    file = tmp_path / "count.avsc"
+    file.write_bytes(COUNT.read_text(encoding="utf-8").encode("utf-8-sig"))
+    with kafkalab.AvroProducer(lab, "count", file) as producer:
+        producer.send({"count": 1})
+    assert producer.acknowledged == 1
+    file.write_bytes(COUNT.read_text(encoding="utf-8").encode("utf-16"))
+    with pytest.raises(kafkalab.LabError, match=r"count\.avsc is not UTF-8"):
         kafkalab.AvroProducer(lab, "count", file)
 
 

@@ -70,6 +70,8 @@ class KafkaServer(JavaServer):
             "auto.leader.rebalance.enable": "false",  # leaders move when a lesson moves them, not every five minutes
             "offsets.retention.minutes": 60 * 24 * 365,  # a group without members keeps its offsets over the holidays
             "group.initial.rebalance.delay.ms": 0,  # a lesson does not wait for members that will not come
+            "log.retention.check.interval.ms": 1000,  # old segments go while a lesson looks on, not every five minutes
+            "log.initial.task.delay.ms": 1000,
             "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,  # bytes; the usual 128 MB are a quarter of the heap here
         }
 

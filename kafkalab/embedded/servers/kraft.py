@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import ClassVar
 
-from kafkalab.embedded import HOST, archives, artifacts
+from kafkalab.embedded import HOST, archives, artifacts, processes
 from kafkalab.embedded.files import write_private
 from kafkalab.embedded.servers.broker import SESSION_SECONDS, KafkaServer
 from kafkalab.embedded.servers.server import FLAGS
@@ -79,8 +79,9 @@ class KRaftServer(KafkaServer):
         told = [f"--cluster-id={_random_id()}", "--config", str(self.config), "--feature", f"{_ELR}=0"]
         command = [*FLAGS, *archives.flags(self.files, "format", ends=True), *tool, *told]
         ended = subprocess.run(
-            [str(artifacts.JAVA), *command], capture_output=True, text=True, timeout=_FORMAT_SECONDS, check=False
-        )
+            [str(artifacts.JAVA), *command],
+            capture_output=True, text=True, timeout=_FORMAT_SECONDS, check=False, env=processes.environment(),
+        )  # fmt: skip
         if ended.returncode:
             said = (ended.stdout + ended.stderr).strip().splitlines()
             raise LabError(f"the folder of {self.name} was not formatted: {said[-1] if said else 'no reason was told'}")

@@ -1,0 +1,103 @@
+"""The stack without ZooKeeper: what differs from the other, and that the same promises hold."""
+
+import clients
+import psutil
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource
+
+import kafkalab
+from kafkalab.embedded.options import Options
+from kafkalab.embedded.servers.broker import brokers_known_at
+from kafkalab.embedded.stack import Stack, free_ports
+
+
+@pytest.fixture
+def new_kraft(tmp_path):
+    """Return a function that describes a stack without ZooKeeper in a folder of this test; it ends with the test."""
+    made = []
+
+    def make(brokers=1, controllers=0):
+        registry, *ports = free_ports(1 + brokers + (controllers or brokers))
+        options = Options.with_kraft(ports[:brokers], registry, ports[brokers:], apart=controllers > 0)
+        made.append(Stack(tmp_path / "stack", options))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.down(wipe=True)
+
+
+def test_stop_and_start_keeps_messages_offsets_and_schemas(new_kraft):
+    stack = new_kraft()
+    stack.up()
+    assert clients.produce(stack.bootstrap_servers, "kept", [b"one", b"two"]) == 2
+    assert clients.read(stack.bootstrap_servers, "kept", 1) == [b"one"]
+    clients.register(stack.schema_registry_url, "kept-value")
+    stack.down()
+    stack.up()
+    assert clients.committed(stack.bootstrap_servers, "kept") == 1
+    assert clients.read(stack.bootstrap_servers, "kept", 1) == [b"two"]
+    assert clients.subjects(stack.schema_registry_url) == ["kept-value"]
+
+
+def test_killed_servers_lose_nothing_acknowledged(new_kraft):
+    stack = new_kraft()
+    stack.up()
+    sent = [str(number).encode() for number in range(2000)]
+    assert clients.produce(stack.bootstrap_servers, "kept", sent) == 2000
+    for name in stack.names:
+        stack.kill(name)
+    stack.up()
+    assert clients.read(stack.bootstrap_servers, "kept", 2000) == sent
+
+
+@pytest.mark.parametrize("controllers", [0, 3])
+def test_one_of_three_is_killed_and_started_again(new_kraft, controllers):
+    stack = new_kraft(3, controllers)
+    stack.up()
+    port = stack.options.broker_ports[0]
+    lab = kafkalab.Lab(stack.client, stack.registry_client, stack)
+    lab.topic("ours")
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "ours")
+    config = AdminClient(lab.client).describe_configs([resource])[resource].result()
+    assert config["min.insync.replicas"].value == "2"
+    assert {len(partition.replicas) for partition in lab.describe("ours").partitions} == {3}
+    stack.kill("broker-1")
+    kafkalab.wait_until(lambda: brokers_known_at(port) == {0, 2}, "the others to notice")
+    stack.start("broker-1")
+    kafkalab.wait_until(lambda: brokers_known_at(port) == {0, 1, 2}, "the others to notice")
+    if controllers:
+        stack.kill("controller-1")
+        lab.topic("made-by-two-controllers")
+    bound = [
+        connection.laddr.ip
+        for process in stack.processes()
+        if process["pid"]
+        for connection in psutil.Process(process["pid"]).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {ip.removeprefix("::ffff:") for ip in bound} == {"127.0.0.1"}
+
+
+def test_secured_stack_asks_for_a_login_and_gives_the_learner_what_lessons_need():
+    with kafkalab.own_stack(mode="kraft", secure=True) as lab:
+        lab.fresh_topic("ours")
+        assert clients.told(lab.client)
+        assert not clients.told({**lab.client, "sasl.password": "wrong"})
+        assert not clients.told({"bootstrap.servers": lab.client["bootstrap.servers"]})
+
+
+def test_folder_of_the_other_mode_is_told(new_stack, monkeypatch):
+    stack = new_stack()
+    (stack.folder / "data" / "broker-0").mkdir(parents=True)
+    stack.options.write(stack.folder)
+    monkeypatch.setenv("KAFKALAB_HOME", str(stack.folder))
+    monkeypatch.setenv("KAFKALAB_MODE", "kraft")
+    with pytest.raises(kafkalab.LabError, match=r"holds a stack with ZooKeeper, not without ZooKeeper: .*--wipe"):
+        Stack.shared()
+
+
+def test_mode_that_does_not_exist(monkeypatch):
+    monkeypatch.setenv("KAFKALAB_MODE", "raft")
+    with pytest.raises(kafkalab.LabError, match=r"KAFKALAB_MODE='raft' should look like 'kraft'"):
+        Stack.shared()
