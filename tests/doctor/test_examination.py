@@ -27,8 +27,8 @@ from confluent_kafka.admin import (
 )
 
 import kafkalab
-from kafkalab.doctor import examination as doctor
 from kafkalab.doctor import endpoint, listener, permissions
+from kafkalab.doctor import examination as doctor
 from kafkalab.doctor.endpoint import Endpoint
 from kafkalab.embedded import HOST
 from kafkalab.embedded.stack import free_ports
