@@ -209,7 +209,7 @@ def test_server_that_cannot_be_recorded_is_ended_at_once(tmp_path):
     sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
     with pytest.raises(FileNotFoundError):
         processes.start(sleeper, tmp_path / "log", tmp_path, tmp_path / "none" / "record")
-    assert processes._children[-1].returncode is not None
+    assert processes._children[-1][0].returncode is not None
 
 
 def test_process_is_known_before_the_system_shows_its_command_line(monkeypatch, tmp_path):
