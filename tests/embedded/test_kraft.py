@@ -59,7 +59,8 @@ def test_one_of_three_is_killed_and_started_again(new_kraft, controllers):
     lab = kafkalab.Lab(stack.client, stack.registry_client, stack)
     lab.topic("ours")
     resource = ConfigResource(ConfigResource.Type.TOPIC, "ours")
-    config = AdminClient(lab.client).describe_configs([resource])[resource].result()
+    admin = AdminClient(lab.client)  # named, because an answer comes only while its client lives
+    config = admin.describe_configs([resource])[resource].result()
     assert config["min.insync.replicas"].value == "2"
     assert {len(partition.replicas) for partition in lab.describe("ours").partitions} == {3}
     stack.kill("broker-1")

@@ -189,8 +189,9 @@ def test_interrupted_start_leaves_nothing_running(new_stack):
     stack = new_stack()
     code = f"""
 from pathlib import Path
-from kafkalab.embedded.stack import Options, Stack
-stack = Stack(Path({str(stack.folder)!r}), Options({dict(stack.options.ports)!r}))
+from kafkalab.embedded.options import Options
+from kafkalab.embedded.stack import Stack
+stack = Stack(Path({str(stack.folder)!r}), Options("zookeeper", {dict(stack.options.ports)!r}))
 try:
     stack.up()
 except KeyboardInterrupt:
@@ -278,7 +279,7 @@ def test_servers_start_whatever_the_environment_and_the_names_of_folders(monkeyp
         monkeypatch.setenv(name, value)
     stack = new_stack(folder=tmp_path / "mein Stück")
     stack.up()
-    made = {path.name for path in artifacts.archives("kafka").iterdir()}
+    made = {path.name for files in ("kafka", "registry") for path in artifacts.archives(files).iterdir()}
     assert made == {"base.jsa", "zookeeper.jsa", "broker.jsa", "registry.jsa"}
 
 
