@@ -13,12 +13,12 @@ import click
 from kafkalab import course
 from kafkalab.cluster.lab import connect
 from kafkalab.embedded import artifacts
-from kafkalab.embedded.stack import Stack
+from kafkalab.embedded.stack import MODE, Stack
 from kafkalab.errors import LabError
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.multiples import multiples
 from kafkalab.programs.print import print_messages
-from kafkalab.settings import NOTEBOOKS, ClusterSettings, absolute_paths
+from kafkalab.settings import NOTEBOOKS, ClusterSettings, StackSettings, absolute_paths
 
 REFRESH_SECONDS = 2
 
@@ -54,7 +54,7 @@ def fetch(target: Path | None, source: Path | None) -> None:
     if target:
         artifacts.pack(target)
     else:
-        Stack.shared().fetch(source)
+        Stack.fetch(StackSettings.read().mode or MODE, source)
 
 
 @app.command(epilog="Example: kafkalab up --brokers 3")

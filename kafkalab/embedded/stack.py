@@ -169,16 +169,18 @@ class Stack:
         """The servers' names, in the order in which they start."""
         return list(self._servers)
 
-    def fetch(self, source: Path | None = None) -> None:
-        """Bring the servers' files into the cache, and prepare their quick start.
+    @staticmethod
+    def fetch(mode: str, source: Path | None = None) -> None:
+        """Bring the files of a mode's servers into the cache, and prepare their quick start.
 
         Args:
+            mode: `zookeeper` or `kraft`.
             source: A folder that `kafkalab fetch --to` has filled; None asks the package registry.
 
         Raises:
             LabError: As `artifacts.fetch`.
         """
-        sets = {server.files for server in self._servers.values()}
+        sets = {server.files for server in SERVERS[mode].values()}
         artifacts.fetch(source, sets)
         for files in sets:
             archives.make_base(files)
@@ -192,7 +194,7 @@ class Stack:
         """
         if self._is_up():
             return
-        self.fetch()
+        self.fetch(self.options.mode)
         with self._locked():
             if self._is_up():
                 return
