@@ -85,20 +85,19 @@ def main():
     whole = statistics.median(seconds_of_import("confluent_kafka, kafkalab") for _ in range(5))
     print(f"import kafkalab: {whole - client:.2f} s more than import confluent_kafka ({client:.2f} s)")
 
-    lab = kafkalab.own_stack()
-    lab.topic("bench")
-    with Producer(lab.client) as producer:
-        for number in range(MESSAGES):
-            producer.produce("bench", str(number))
-            if number % 10_000 == 0:
-                producer.flush()
-    without, drawing = [], []
-    for _ in range(RUNS):
-        without.append(rate(lab, None))
-        figure = kafkalab.LiveFigure({"Bench": ["value"]}, xlabel="messages", ylabel="bytes")
-        with redirect_stdout(None), figure as live:  # where no notebook shows a figure, its name is printed
-            drawing.append(rate(lab, live))
-    lab.stack.down(wipe=True)
+    with kafkalab.own_stack() as lab:
+        lab.topic("bench")
+        with Producer(lab.client) as producer:
+            for number in range(MESSAGES):
+                producer.produce("bench", str(number))
+                if number % 10_000 == 0:
+                    producer.flush()
+        without, drawing = [], []
+        for _ in range(RUNS):
+            without.append(rate(lab, None))
+            figure = kafkalab.LiveFigure({"Bench": ["value"]}, xlabel="messages", ylabel="bytes")
+            with redirect_stdout(None), figure as live:  # where no notebook shows a figure, its name is printed
+                drawing.append(rate(lab, live))
     lost = 1 - statistics.median(drawing) / statistics.median(without)
     print(
         f"live figure: {statistics.median(drawing):,.0f} messages/s, {statistics.median(without):,.0f} without:",

@@ -142,32 +142,32 @@ def test_what_else_is_in_the_topic_does_not_spoil_the_table(lab):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no pseudo-terminals")
 def test_table_goes_on_when_the_cluster_comes_back_and_ends_quietly():
-    own, (here, there) = kafkalab.own_stack(), os.openpty()
-    command = [sys.executable, "-m", "kafkalab", "class"]
-    shown = bytearray()
+    here, there = os.openpty()
+    with kafkalab.own_stack() as own:
+        command = [sys.executable, "-m", "kafkalab", "class"]
+        shown = bytearray()
 
-    def shows(what):
-        while select.select([here], [], [], 0.1)[0]:
-            shown.extend(os.read(here, 65536))
-        return what in shown
+        def shows(what):
+            while select.select([here], [], [], 0.1)[0]:
+                shown.extend(os.read(here, 65536))
+            return what in shown
 
-    watch = subprocess.Popen(command, env={**os.environ, **clients.named(own)}, stdout=there, stderr=there)
-    try:
-        as_learner(own, "eve").fresh_topic("eve.letters")
-        kafkalab.wait_until(lambda: shows(b"eve"), "the table", 60)
-        own.stack.kill("broker-0")
-        kafkalab.wait_until(lambda: shows(b"timed out"), "word of the outage", 60)
-        shown.clear()
-        own.stack.start("broker-0")
-        kafkalab.wait_until(lambda: shows(b"eve"), "the table again", 60)
-        watch.send_signal(signal.SIGINT)
-        assert watch.wait(30) == 0
-        assert not shows(b"Traceback")
-    finally:
-        watch.kill()
-        own.stack.down(wipe=True)
-        os.close(here)
-        os.close(there)
+        watch = subprocess.Popen(command, env={**os.environ, **clients.named(own)}, stdout=there, stderr=there)
+        try:
+            as_learner(own, "eve").fresh_topic("eve.letters")
+            kafkalab.wait_until(lambda: shows(b"eve"), "the table", 60)
+            own.stack.kill("broker-0")
+            kafkalab.wait_until(lambda: shows(b"timed out"), "word of the outage", 60)
+            shown.clear()
+            own.stack.start("broker-0")
+            kafkalab.wait_until(lambda: shows(b"eve"), "the table again", 60)
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(30) == 0
+            assert not shows(b"Traceback")
+        finally:
+            watch.kill()
+            os.close(here)
+            os.close(there)
 
 
 def test_check_while_the_cluster_is_down(lab):

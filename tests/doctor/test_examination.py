@@ -40,24 +40,25 @@ SECRET = "hunter2-hunter2"
 @pytest.fixture(scope="module")
 def outside():
     """Return a function that gives a broker a second listener with another advertised address, and its real one."""
-    lab = kafkalab.own_stack()
-    inside, port = lab.client["bootstrap.servers"], free_ports(1)[0]
-    admin = AdminClient({**lab.client, "log_level": 0})
+    with kafkalab.own_stack() as lab:
+        inside, port = lab.client["bootstrap.servers"], free_ports(1)[0]
+        admin = AdminClient({**lab.client, "log_level": 0})
 
-    def advertise(address):
-        entries = {
-            "listeners": f"PLAINTEXT://{inside},OUTSIDE://{HOST}:{port}",
-            "advertised.listeners": f"PLAINTEXT://{inside},OUTSIDE://{address}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,OUTSIDE:PLAINTEXT",
-        }
-        change = [ConfigEntry(*entry, incremental_operation=AlterConfigOpType.SET) for entry in entries.items()]
-        resource = ConfigResource(ConfigResource.Type.BROKER, "0", incremental_configs=change)
-        admin.incremental_alter_configs([resource])[resource].result()
-        wait_until(lambda: address in clients.told({"bootstrap.servers": f"{HOST}:{port}"}), f"{address} to be told")
-        return f"{HOST}:{port}", lab.registry["url"]
+        def advertise(address):
+            entries = {
+                "listeners": f"PLAINTEXT://{inside},OUTSIDE://{HOST}:{port}",
+                "advertised.listeners": f"PLAINTEXT://{inside},OUTSIDE://{address}",
+                "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,OUTSIDE:PLAINTEXT",
+            }
+            change = [ConfigEntry(*entry, incremental_operation=AlterConfigOpType.SET) for entry in entries.items()]
+            resource = ConfigResource(ConfigResource.Type.BROKER, "0", incremental_configs=change)
+            admin.incremental_alter_configs([resource])[resource].result()
+            wait_until(
+                lambda: address in clients.told({"bootstrap.servers": f"{HOST}:{port}"}), f"{address} to be told"
+            )
+            return f"{HOST}:{port}", lab.registry["url"]
 
-    yield advertise
-    lab.stack.down(wipe=True)
+        yield advertise
 
 
 @pytest.fixture

@@ -36,12 +36,11 @@ from kafkalab.programs.print import print_messages
 @pytest.fixture(scope="module")
 def secured():
     """A secured stack with one message in the topic `kept`."""
-    lab = kafkalab.own_stack(secure=True)
-    lab.fresh_topic("kept")
-    with Producer(lab.client) as producer:
-        producer.produce("kept", "secret", key="key")
-    yield lab
-    lab.stack.down(wipe=True)
+    with kafkalab.own_stack(secure=True) as lab:
+        lab.fresh_topic("kept")
+        with Producer(lab.client) as producer:
+            producer.produce("kept", "secret", key="key")
+        yield lab
 
 
 def passwords(lab):
