@@ -99,9 +99,14 @@ def new_stack(tmp_path):
     """Return a function that describes a stack in a folder of this test; it is ended with the test."""
     made = []
 
-    def make(brokers: int = 1, folder: Path = tmp_path / "stack", *, secure: bool = False) -> Stack:
-        ports = free_ports(brokers + 2)
-        made.append(Stack(folder, Options.with_zookeeper(ports[0], ports[2:], ports[1], secure=secure)))
+    def make(brokers=1, folder=tmp_path / "stack", *, mode="zookeeper", controllers=0, secure=False):
+        registry, *ports = free_ports(1 + brokers + (1 if mode == "zookeeper" else controllers or brokers))
+        ports, rest = ports[:brokers], ports[brokers:]
+        if mode == "zookeeper":
+            options = Options.with_zookeeper(rest[0], ports, registry, secure=secure)
+        else:
+            options = Options.with_kraft(ports, registry, rest, apart=controllers > 0, secure=secure)
+        made.append(Stack(folder, options))
         return made[-1]
 
     yield make

@@ -171,10 +171,15 @@ class Topics:
 
     def _note(self, name: str) -> None:
         """Keep who made a topic in the cluster itself."""
-        wait_until(lambda: self.describe(name), f"the brokers to know topic {name!r}")
-        made = self.describe(name)
+        made: list[TopicDescription] = []
+
+        def known() -> bool:
+            made.extend(filter(None, [self.describe(name)]))
+            return bool(made)
+
+        wait_until(known, f"the brokers to know topic {name!r}")
         learner, place = self._maker if self._is_named_ours(name) else (None, None)
-        note = json.dumps({"id": str(made and made.topic_id), "learner": learner, "seat": place})
+        note = json.dumps({"id": str(made[0].topic_id), "learner": learner, "seat": place})
         lost: list[str] = []
 
         def delivered(error: KafkaError | None, _message: Message) -> None:

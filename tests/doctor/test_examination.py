@@ -317,26 +317,29 @@ def test_one_of_several_addresses_is_wrong(named, lab):
     assert wrong() == [f"nobody listens at {HOST}:1: check KAFKA_BROKER_URL"]
 
 
-def test_servers_that_never_answer_are_given_up(named, monkeypatch):
-    monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 1)
+@pytest.fixture
+def silent(named):
+    """The ports of brokers and a registry that take connections and never answer, named in the environment."""
     with socket.create_server((HOST, 0)) as brokers, socket.create_server((HOST, 0)) as registry:
         ports = [server.getsockname()[1] for server in (brokers, registry)]
         named(f"{HOST}:{ports[0]}", f"http://{HOST}:{ports[1]}")
-        findings = wrong()
-    where = f"the registry's address {HOST}:{ports[1]}"
+        yield ports
+
+
+def test_servers_that_never_answer_are_given_up(silent, monkeypatch):
+    monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 1)
+    findings = wrong()
+    where = f"the registry's address {HOST}:{silent[1]}"
     assert findings == [
-        f"an unknown server listens at {HOST}:{ports[0]}, no broker: check KAFKA_BROKER_URL",
+        f"an unknown server listens at {HOST}:{silent[0]}, no broker: check KAFKA_BROKER_URL",
         f"no web server listens at {where}, and so no registry: check KAFKA_SCHEMA_REGISTRY_URL",
     ]
 
 
-def test_examination_that_takes_too_long_says_what_did_not_end(named, monkeypatch):
+def test_examination_that_takes_too_long_says_what_did_not_end(silent, monkeypatch):
     monkeypatch.setattr(doctor, "SECONDS", 5)
-    with socket.create_server((HOST, 0)) as brokers, socket.create_server((HOST, 0)) as registry:
-        ports = [server.getsockname()[1] for server in (brokers, registry)]
-        named(f"{HOST}:{ports[0]}", f"http://{HOST}:{ports[1]}")
-        findings = wrong()
-    assert f"the examination of {HOST}:{ports[0]} took too long: look at the network and the name server" in findings
+    findings = wrong()
+    assert f"the examination of {HOST}:{silent[0]} took too long: look at the network and the name server" in findings
 
 
 NOW = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The stack without ZooKeeper: what differs from the other, and that the same promises hold."""
+"""The stack without ZooKeeper: what differs from the other."""
 
 import clients
 import psutil
@@ -6,54 +6,13 @@ import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 import kafkalab
-from kafkalab.embedded.options import Options
 from kafkalab.embedded.servers.broker import brokers_known_at
-from kafkalab.embedded.stack import Stack, free_ports
-
-
-@pytest.fixture
-def new_kraft(tmp_path):
-    """Return a function that describes a stack without ZooKeeper in a folder of this test; it ends with the test."""
-    made = []
-
-    def make(brokers=1, controllers=0):
-        registry, *ports = free_ports(1 + brokers + (controllers or brokers))
-        options = Options.with_kraft(ports[:brokers], registry, ports[brokers:], apart=controllers > 0)
-        made.append(Stack(tmp_path / "stack", options))
-        return made[-1]
-
-    yield make
-    for stack in made:
-        stack.down(wipe=True)
-
-
-def test_stop_and_start_keeps_messages_offsets_and_schemas(new_kraft):
-    stack = new_kraft()
-    stack.up()
-    assert clients.produce(stack.bootstrap_servers, "kept", [b"one", b"two"]) == 2
-    assert clients.read(stack.bootstrap_servers, "kept", 1) == [b"one"]
-    clients.register(stack.schema_registry_url, "kept-value")
-    stack.down()
-    stack.up()
-    assert clients.committed(stack.bootstrap_servers, "kept") == 1
-    assert clients.read(stack.bootstrap_servers, "kept", 1) == [b"two"]
-    assert clients.subjects(stack.schema_registry_url) == ["kept-value"]
-
-
-def test_killed_servers_lose_nothing_acknowledged(new_kraft):
-    stack = new_kraft()
-    stack.up()
-    sent = [str(number).encode() for number in range(2000)]
-    assert clients.produce(stack.bootstrap_servers, "kept", sent) == 2000
-    for name in stack.names:
-        stack.kill(name)
-    stack.up()
-    assert clients.read(stack.bootstrap_servers, "kept", 2000) == sent
+from kafkalab.embedded.stack import Stack
 
 
 @pytest.mark.parametrize("controllers", [0, 3])
-def test_one_of_three_is_killed_and_started_again(new_kraft, controllers):
-    stack = new_kraft(3, controllers)
+def test_one_of_three_is_killed_and_started_again(new_stack, controllers):
+    stack = new_stack(3, mode="kraft", controllers=controllers)
     stack.up()
     port = stack.options.broker_ports[0]
     lab = kafkalab.Lab(stack.client, stack.registry_client, stack)

@@ -28,8 +28,12 @@ def python(code, **variables):
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def test_down_and_up_restores_everything_and_wipe_forgets_it(new_stack):
-    stack = new_stack()
+in_both_modes = pytest.mark.parametrize("mode", ["zookeeper", "kraft"])
+
+
+@in_both_modes
+def test_down_and_up_restores_everything_and_wipe_forgets_it(new_stack, mode):
+    stack = new_stack(mode=mode)
     stack.up()
     assert clients.produce(stack.bootstrap_servers, "kept", [b"one", b"two"]) == 2
     assert clients.read(stack.bootstrap_servers, "kept", 1) == [b"one"]
@@ -49,13 +53,14 @@ def test_down_and_up_restores_everything_and_wipe_forgets_it(new_stack):
     assert clients.subjects(stack.schema_registry_url) == []
 
 
-def test_killed_servers_lose_nothing_acknowledged(new_stack):
-    stack = new_stack()
+@in_both_modes
+def test_killed_servers_lose_nothing_acknowledged(new_stack, mode):
+    stack = new_stack(mode=mode)
     stack.up()
     sent = [str(number).encode() for number in range(2000)]
     assert clients.produce(stack.bootstrap_servers, "kept", sent) == 2000
     clients.register(stack.schema_registry_url, "kept-value")
-    for name in ("registry", "broker-0", "zookeeper"):
+    for name in reversed(stack.names):
         stack.kill(name)
     assert stack.state() == "stopped"
     stack.up()
