@@ -140,7 +140,7 @@ def open_lab(folder: Path, *, browser: bool, allow_root: bool) -> None:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{FIRST}"]
     options += ["--Application.log_level=WARN"]  # the address is told all the same
-    if shell := os.environ.get("SHELL"):  # named, it is no login shell, which might set PATH anew
-        options.append(f"--ServerApp.terminado_settings=shell_command={shell}")
+    if os.name == "posix":  # a shell that is named is no login shell, which might set PATH anew
+        options.append(f"--ServerApp.terminado_settings=shell_command={os.environ.get('SHELL') or 'sh'}")
     options += ["--no-browser"] * (not browser) + ["--allow-root"] * allow_root
     LabApp.launch_instance(options)

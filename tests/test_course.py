@@ -183,9 +183,13 @@ def test_lab_opens_lesson_00_asks_no_question_and_ends_by_ctrl_c(jupyter):
     socket = f"{base.replace('http', 'ws')}/terminals/websocket/{terminal}"
     stream = websocket.create_connection(socket, header={"Authorization": f"token {token}"}, timeout=30)
     stream.send(json.dumps(["stdin", "kafkalab lab --help\r"]))
-    said = ""
-    while "Put the course into a folder" not in said:  # bounded by the connection's time-out
-        said += str(json.loads(stream.recv())[1])
+    said = bytearray()
+
+    def helped():
+        said.extend(stream.recv_data_frame(control_frame=True)[1].data)  # a ping counts, so that the wait stays bounded
+        return b"Put the course into a folder" in said
+
+    kafkalab.wait_until(helped, "the command's help in the terminal", seconds=60)
     stream.close()
 
     family = psutil.Process(process.pid).children(recursive=True)
