@@ -1,7 +1,7 @@
 """The containers without an engine: Compose's own rules, and each broker's environment on servers of the same line.
 
-Confluent Platform 7.9 is Kafka 3.9, whose jars the embedded stack runs. What only an engine can show is not shown here:
-the images, their health checks and their volumes.
+The embedded stack runs the same jars: Confluent Platform 7.9 is Kafka 3.9, `apache/kafka` is the current Kafka. What
+only an engine can show is not shown here: the images, their health checks and their volumes.
 """
 
 import os
@@ -16,19 +16,24 @@ import clients
 import pytest
 import yaml
 from click.testing import CliRunner
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource
 
 from kafkalab.cli import app
-from kafkalab.embedded import HOST, processes
+from kafkalab.embedded import HOST, artifacts, processes
 from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.options import Options
+from kafkalab.embedded.servers.server import FLAGS
 from kafkalab.embedded.stack import Stack, free_ports
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]
 PROFILES = sorted({profile for service in SERVICES.values() for profile in service.get("profiles", ())})
-BROKERS = {"alone": ["kafka"], "cluster": ["kafka-1", "kafka-2", "kafka-3"]}  # those that ZooKeeper knows
+BROKERS = {  # of each cluster, by what its test is called
+    "alone": ["kafka"],
+    "cluster": ["kafka-1", "kafka-2", "kafka-3"],
+    "kraft": ["kraft-1", "kraft-2", "kraft-3"],
+}
 INSIDE = "9093"  # the port that containers dial
 ELSEWHERE = f"lab{os.getpid()}"  # the second network namespace, and the link to it
 HERE, THERE = "198.18.93.1/30", "198.18.93.2/30"  # its two ends; RFC 2544 keeps these addresses for tests
@@ -63,8 +68,9 @@ def test_compose_accepts_the_file_with_every_profile(profiles):
 
 def test_profiles_are_those_of_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = re.findall(r"^    docker compose (?:--profile (\w+) up|up (\w+))", readme, re.MULTILINE)
-    assert sorted(profile or service for profile, service in named) == PROFILES
+    named = re.findall(r"^    docker compose (?:--profile (\w+) up|up ([\w-]+))", readme, re.MULTILINE)
+    profiles = [profile or SERVICES[service]["profiles"][0] for profile, service in named]
+    assert sorted(profiles) == PROFILES
 
 
 @each_service
@@ -114,7 +120,15 @@ def test_volumes_are_named_and_have_one_owner():
     assert sorted(mounts) == sorted(COMPOSE["volumes"])
 
 
-@pytest.mark.parametrize("name", ["kafka", "kafka-1", "kafka-2", "kafka-3", "kraft"])
+def test_service_needs_nothing_that_its_profile_leaves_out():
+    """A service that is named brings its own profile and no other."""
+    for service in SERVICES.values():
+        needs = service.get("depends_on", {}).items()
+        needed = [SERVICES[name].get("profiles", []) for name, need in needs if need.get("required", True)]
+        assert all(not profiles or profiles == service["profiles"] for profiles in needed)
+
+
+@pytest.mark.parametrize("name", [name for names in BROKERS.values() for name in names])
 def test_broker_is_published_to_the_host_and_named_inside_as_it_advertises(name):
     environment, published = SERVICES[name]["environment"], SERVICES[name]["ports"]
     port = published[0].split(":")[-1]
@@ -142,7 +156,7 @@ def test_build_context_holds_what_is_needed():
 
 
 def broker_properties(environment):
-    """Translate as the image's `configure` does; KAFKA_HEAP_OPTS is for its start script."""
+    """Translate as both images' `configure` does; KAFKA_HEAP_OPTS is for their start scripts."""
     names = {name for name in environment if name.startswith("KAFKA_")} - {"KAFKA_HEAP_OPTS"}
     signs = {"_": ".", "__": "_", "___": "-"}
     return {
@@ -165,10 +179,17 @@ class Composed(Stack):
     """The embedded stack with the containers' own settings; only addresses and folders are this machine's."""
 
     def __init__(self, folder, brokers, inside):
-        zookeeper, registry, *ports = free_ports(2 + 2 * len(brokers))
-        super().__init__(folder, Options.with_zookeeper(zookeeper, ports[: len(brokers)], registry))
+        count = len(brokers)
+        registry, zookeeper, *ports = free_ports(2 + 3 * count)
+        ports, inner, quorum = ports[:count], ports[count : 2 * count], ports[2 * count :]
+        if "KAFKA_PROCESS_ROLES" in SERVICES[brokers[0]]["environment"]:
+            options = Options.with_kraft(ports, registry, quorum)
+        else:
+            options = Options.with_zookeeper(zookeeper, ports, registry)
+        super().__init__(folder, options)
         self.brokers = brokers
-        self.inside = [f"{inside}:{port}" for port in ports[len(brokers) :]]
+        self.inside = [f"{inside}:{port}" for port in inner]
+        self.quorum = [f"{HOST}:{port}" for port in quorum]
         self.host = [f"localhost:{port}" for port in self.options.broker_ports]
 
     def _start(self, servers):
@@ -177,29 +198,45 @@ class Composed(Stack):
         super()._start(servers)
 
     def configure(self, server):
-        type(server).configure(server)
         if server.kind == "zookeeper":
+            type(server).configure(server)
             properties = zookeeper_properties(SERVICES["zookeeper"]["environment"])
             assert properties["clientPort"] == 2181
             own = {"clientPort": server.port, "clientPortAddress": HOST, "dataDir": self.folder / "data" / "zookeeper"}
             write_properties(self.folder / "config" / "zookeeper.properties", properties | own)
-        if server.kind == "broker":
-            number = int(server.name.removeprefix("broker-"))
-            properties = broker_properties(SERVICES[self.brokers[number]]["environment"])
-            assert properties["broker.id"] == number
-            here = {key: self.here(str(value), number) for key, value in properties.items()}
+        elif server.kind == "registry":
+            type(server).configure(server)
+        else:
+            service = SERVICES[self.brokers[server.number]]
+            properties = broker_properties(service["environment"])
+            assert server.number in (properties.get("broker.id"), properties.get("node.id"))
             own = {"log.dirs": self.folder / "data" / server.name}
-            write_properties(self.folder / "config" / f"{server.name}.properties", here | own)
+            if server.kind == "node":
+                assert service["volumes"][0].endswith(f":{properties['log.dirs']}")
+                write_properties(server.config, properties | own)
+                self.format(server, service["environment"]["CLUSTER_ID"])
+            here = {key: self.here(str(value), server.number) for key, value in properties.items()}
+            write_properties(server.config, here | own)
+
+    @staticmethod
+    def format(server, cluster):
+        """Format a folder as the image does, with the addresses of its container."""
+        command = ["-cp", artifacts.class_path("kraft"), "kafka.tools.StorageTool", "format"]
+        formatted = run(artifacts.JAVA, *FLAGS, *command, f"--cluster-id={cluster}", "-c", server.config)
+        assert formatted.returncode == 0, formatted.stderr
 
     def here(self, text, number=0):
         """Replace the containers' addresses, as a broker's container sees them, by this machine's."""
         _, port, _ = SERVICES[self.brokers[number]]["ports"][0].split(":")
+        registry = {f"http://{name}:8081": self.schema_registry_url for name in ("schema-registry", "kraft-registry")}
         addresses = {f"{name}:{INSIDE}": address for name, address in zip(self.brokers, self.inside, strict=True)} | {
+            **{f"{name}:9094": address for name, address in zip(self.brokers, self.quorum, strict=True)},
+            "CONTROLLER://:9094": f"CONTROLLER://{self.quorum[number]}",
             f"0.0.0.0:{INSIDE}": self.inside[number],
             f"0.0.0.0:{port}": f"{HOST}:{self.options.broker_ports[number]}",
             f"localhost:{port}": self.host[number],
             "zookeeper:2181": self.zookeeper,
-            "http://schema-registry:8081": self.schema_registry_url,
+            **registry,
         }
         return re.sub("|".join(map(re.escape, addresses)), lambda found: addresses[found[0]], text)
 
@@ -221,7 +258,7 @@ def inside():
 
 @pytest.fixture(scope="module", params=BROKERS)
 def composed(request, inside, tmp_path_factory):
-    """ZooKeeper and the brokers of a profile, with Apicurio in place of Confluent's registry."""
+    """The servers of a profile, with Apicurio in place of Confluent's registry."""
     stack = Composed(tmp_path_factory.mktemp(request.param), BROKERS[request.param], inside)
     stack._guard = processes.guard(stack.folder)  # ends it if a time limit ends this Python
     try:
@@ -234,11 +271,15 @@ def composed(request, inside, tmp_path_factory):
 def test_programs_run_with_their_environment_on_a_new_cluster(composed, monkeypatch):
     """First of these tests: nobody has made a topic or a group yet."""
     monkeypatch.chdir(ROOT)  # the image's folder, in which schemas/count.avsc is
-    brokers = ",".join(f"{name}:{INSIDE}" for name in composed.brokers)
+    registry = "kraft-registry" if composed.options.mode == "kraft" else "schema-registry"
+    chosen = {
+        "BROKERS": ",".join(f"{name}:{INSIDE}" for name in composed.brokers),
+        "REGISTRY": f"http://{registry}:8081",
+    }
     printed = []
     for name in ("count-up", "multiples", "print"):
         environment = {
-            key: composed.here(re.sub(r"\$\{BROKERS:-kafka:9093}", brokers, str(value)))
+            key: composed.here(re.sub(r"\$\{(\w+):-.*}", lambda found: chosen[found[1]], str(value)))
             for key, value in SERVICES[name]["environment"].items()
         }
         program, *arguments = SERVICES[name]["command"]
@@ -272,7 +313,7 @@ def test_messages_go_in_through_one_listener_and_out_through_the_other(composed)
         assert clients.read(host, f"from-inside-{number}", 1) == [b"2"]
 
 
-def test_topics_have_a_replica_on_every_broker(composed):
+def test_topics_have_a_replica_on_every_broker_and_a_write_needs_two_of_three(composed):
     clients.create(composed.host[0], "replicated")
     clients.produce(composed.host[0], "replicated", [b"1"])
     clients.read(composed.host[0], "replicated", 1)  # a group makes Kafka's own topic of offsets
@@ -280,6 +321,10 @@ def test_topics_have_a_replica_on_every_broker(composed):
     for name in ("replicated", "__consumer_offsets"):
         replicas = {len(partition.replicas) for partition in topics[name].partitions.values()}
         assert replicas == {len(composed.brokers)}
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "replicated")
+    admin = AdminClient({"bootstrap.servers": composed.host[0]})
+    in_sync = admin.describe_configs([resource])[resource].result(20)["min.insync.replicas"].value
+    assert in_sync == str(min(2, len(composed.brokers)))
 
 
 def test_another_network_reaches_the_listener_of_the_containers(composed, inside):

@@ -65,21 +65,28 @@ class Stack:
             secure: With TLS, users and permissions; a folder that has them keeps them.
 
         Raises:
-            LabError: The folder holds the data of more brokers, or of the other mode.
+            LabError: There cannot be such a stack, or the folder holds the data of more brokers, of the other mode or
+                of other controllers.
         """
         settings = StackSettings.read()
         kept = cls.at(settings.home)
         runs = kept is not None and kept.state() != "stopped"
+        held = kept.options if kept and (runs or (settings.home / "data").exists()) else None
+        most = len(list((settings.home / "data").glob("broker-*"))) or 1
+        wanted = most if brokers is None else brokers
         asked = mode or settings.mode
-        if kept and asked and kept.options.mode != asked and (runs or (settings.home / "data").exists()):
+        chosen = asked or (kept.options.mode if kept else MODE)
+        _check(chosen, wanted, controllers)
+        if held and (held.mode != chosen or controllers not in {0, held.controllers}):
+            there, here = _WITH[held.mode], _WITH[chosen]
+            if held.mode == chosen:
+                there, here = (f"with {n or 'no'} controllers of its own" for n in (held.controllers, controllers))
             raise LabError(
-                f"{settings.home} holds a stack {_WITH[kept.options.mode]}, not {_WITH[asked]}: name another folder in "
-                f"KAFKALAB_HOME, or forget it with `kafkalab down --wipe`"
+                f"{settings.home} holds a stack {there}, not {here}: name another folder in KAFKALAB_HOME, or forget "
+                "it with `kafkalab down --wipe`"
             )
         if kept and runs and brokers is None and not controllers and (kept.options.secure or not secure):
             return kept
-        most = len(list((settings.home / "data").glob("broker-*"))) or 1
-        wanted = _checked(most if brokers is None else brokers)
         if wanted < most and not runs:
             raise LabError(
                 f"{settings.home} holds the data of {most} brokers: `kafkalab up --brokers {most}`, or forget them "
@@ -87,12 +94,13 @@ class Stack:
             )
         ports = range(settings.broker_port, settings.broker_port + wanted)
         secure = secure or (kept is not None and kept.options.secure)
-        chosen = asked or (kept.options.mode if kept else MODE)
         if chosen == "zookeeper":
             zookeeper, registry = settings.zookeeper_port, settings.registry_port
             return cls(settings.home, Options.with_zookeeper(zookeeper, ports, registry, secure=secure))
         controllers = controllers or (kept.options.controllers if kept else 0)
-        quorum = range(settings.controller_port, settings.controller_port + (controllers or wanted))
+        # new controllers with empty logs, where they are the majority, could agree that the cluster is empty
+        voters = len(held.quorum) if held else controllers or wanted
+        quorum = range(settings.controller_port, settings.controller_port + voters)
         options = Options.with_kraft(ports, settings.registry_port, quorum, apart=controllers > 0, secure=secure)
         return cls(settings.home, options)
 
@@ -107,10 +115,12 @@ class Stack:
             secure: With TLS, users and permissions.
 
         Raises:
-            LabError: There is no such mode, the number of brokers is not 1 to 5, or no ports are free.
+            LabError: There cannot be such a stack, or no ports are free.
         """
-        ports = free_ports(_checked(brokers))
-        if (mode or StackSettings.read().mode or MODE) == "zookeeper":
+        chosen = mode or StackSettings.read().mode or MODE
+        _check(chosen, brokers, controllers)
+        ports = free_ports(brokers)
+        if chosen == "zookeeper":
             zookeeper, registry = free_ports(2)
             options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
         else:
@@ -457,10 +467,18 @@ class Stack:
                 server.record.unlink(missing_ok=True)
 
 
-def _checked(brokers: int) -> int:
+def _check(mode: str, brokers: int, controllers: int) -> None:
+    """Refuse what there cannot be.
+
+    Raises:
+        LabError: There is no such mode, the brokers are not 1 to 5, or ZooKeeper is to have controllers beside it.
+    """
+    if mode not in SERVERS:
+        raise LabError(f"there is no mode {mode!r}: take {' or '.join(map(repr, SERVERS))}")
     if not 1 <= brokers <= MOST_BROKERS:
         raise LabError(f"a stack has 1 to {MOST_BROKERS} brokers, not {brokers}")
-    return brokers
+    if controllers and mode == "zookeeper":
+        raise LabError("a stack with ZooKeeper has no controllers of its own: take the mode 'kraft', or leave them out")
 
 
 def free_ports(count: int) -> list[int]:

@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 import kafkalab
 from kafkalab.embedded.servers.broker import brokers_known_at
-from kafkalab.embedded.stack import Stack
+from kafkalab.embedded.stack import Stack, free_ports
 
 
 @pytest.mark.parametrize("controllers", [0, 3])
@@ -57,7 +57,41 @@ def test_folder_of_the_other_mode_is_told(new_stack, monkeypatch):
         Stack.shared()
 
 
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    """The folder and ports of another shared stack, named in the environment; what runs there is ended."""
+    monkeypatch.setenv("KAFKALAB_HOME", str(tmp_path / "home"))
+    controllers, brokers, registry = (free_ports(1)[0] for _ in range(3))
+    for name, port in (("CONTROLLER", controllers), ("BROKER", brokers), ("REGISTRY", registry)):
+        monkeypatch.setenv(f"KAFKALAB_{name}_PORT", str(port))
+    yield tmp_path / "home"
+    Stack.shared().down(wipe=True)
+
+
+def test_cluster_that_grows_keeps_its_controllers(home):
+    """New ones with empty logs, where they are the majority, could agree that the cluster is empty."""
+    Stack.shared(mode="kraft").up()
+    clients.create(Stack.shared().bootstrap_servers, "precious")
+    Stack.shared().down()
+    stack = Stack.shared(3)
+    stack.up()
+    assert list(stack.options.quorum) == ["broker-0"]
+    assert clients.topics(stack.bootstrap_servers) == ["precious"]
+    with pytest.raises(kafkalab.LabError, match=r"with no controllers of its own, not with 3 contr.*--wipe"):
+        Stack.shared(controllers=3)
+    stack.down()
+    assert list((home / "run").iterdir()) == [], "each has ended in order"
+
+
 def test_mode_that_does_not_exist(monkeypatch):
+    with pytest.raises(kafkalab.LabError, match=r"there is no mode 'raft': take 'zookeeper' or 'kraft'"):
+        kafkalab.own_stack(mode="raft")
     monkeypatch.setenv("KAFKALAB_MODE", "raft")
     with pytest.raises(kafkalab.LabError, match=r"KAFKALAB_MODE='raft' should look like 'kraft'"):
         Stack.shared()
+
+
+def test_controllers_beside_zookeeper(home):
+    for ask in (Stack.shared, kafkalab.own_stack):
+        with pytest.raises(kafkalab.LabError, match="ZooKeeper has no controllers of its own: take the mode 'kraft'"):
+            ask(controllers=3)

@@ -111,8 +111,8 @@ class Node(KRaftServer):
         }
 
     def starts_after(self) -> list[str]:
-        """Name the controllers of their own: without them it can neither register nor sign off."""
-        return self.layout.named("controller")
+        """Name the controllers, unless it is one: without them it can neither register nor sign off."""
+        return [] if self.name in self.layout.quorum else list(self.layout.quorum)
 
 
 class Controller(KRaftServer):
