@@ -6,7 +6,8 @@ import sys
 import clients
 import pytest
 
-from kafkalab import cli
+from kafkalab import Lab, cli, own_stack
+from kafkalab.classroom.reports import report
 
 
 def kafkalab(*arguments, **options):
@@ -31,6 +32,27 @@ def test_status_for_programs(lab):
     assert status["zookeeper"] == lab.stack.zookeeper
     assert [process["name"] for process in status["processes"]] == ["zookeeper", "broker-0", "registry"]
     assert all({"name", "pid", "port", "rss_mb"} == process.keys() for process in status["processes"])
+
+
+def test_commands_on_a_secured_stack_without_zookeeper(tmp_path):
+    """What asks the cluster: the state, the programs, the table of a class, the doctor."""
+    with own_stack(mode="kraft", secure=True) as own:
+        variables = {"KAFKALAB_HOME": str(own.stack.folder), "KAFKA_CONSUMER_TIMEOUT_MS": "5000"}
+        options = {"cwd": tmp_path, "env": {**os.environ, **variables, "KAFKALAB_LEARNER": "ann"}}
+        status = json.loads(kafkalab("status", "--json", **options).stdout)
+        assert (status["state"], status["mode"], status["zookeeper"]) == ("running", "kraft", "")
+        assert [process["name"] for process in status["processes"]] == ["registry", "broker-0"]
+        for source in ("count-up", "multiples"):
+            sent = kafkalab(source, "--messages=3", "--interval=0", **options)
+            assert sent.returncode == 0, sent.stderr
+        printed = kafkalab("print", **options)
+        assert sorted(printed.stdout.split("\n"))[1:] == ["0", "1", "4", "{'count': 0}", "{'count': 1}", "{'count': 2}"]
+        lab = Lab(own.client, own.registry, learner="ann")
+        report(lab, "00", 1, 4, "")
+        [row] = json.loads(kafkalab("class", "--json", **options).stdout)
+        assert (row["learner"], row["passed"], row["lag"]) == ("ann", 1, 0)
+        examined = kafkalab("doctor", **options)
+        assert examined.returncode == 0, examined.stdout
 
 
 def test_kill_status_start_and_logs(lab):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, libversion
 
 from kafkalab.cluster.health import REFUSED, ask_brokers
 from kafkalab.cluster.lab import Lab
@@ -17,6 +17,7 @@ from kafkalab.errors import LabError
 from kafkalab.settings import ClusterSettings
 
 _ANSWER_SECONDS = 6
+_OLDEST_CLIENT = 0x010802FF  # librdkafka 1.8.2, the first whose requests Kafka 4.0 still answers (KIP-896)
 _FILE = "in the file that KAFKA_CLIENT_PROPERTIES names"
 _ADVERTISED = re.compile(r"(\w+://)?(?P<address>\S+:\d+)/(?P<broker>\d+): ")  # what librdkafka calls a broker by
 
@@ -69,6 +70,12 @@ class Brokers:
             raise LabError(
                 f"{server.name} is {listener.release}, without {listener.lacks}, which the lab needs: take a newer "
                 "cluster"
+            )
+        client, number = libversion()
+        if listener.without_old_requests and number < _OLDEST_CLIENT:
+            raise LabError(
+                f"{server.name} is {listener.release}, which no longer answers what librdkafka {client} asks "
+                "(KIP-896): install confluent-kafka 1.8.2 or newer"
             )
         trust = f", {examine_certificate(server)}" if listener.tls else ""
         yield fine(f"{server.name} is a broker of {listener.release}, {listener.protocol}{trust}")

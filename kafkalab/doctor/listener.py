@@ -11,6 +11,7 @@ from kafkalab.errors import LabError
 
 # numbers of Kafka's requests (Kafka documentation, "Protocol")
 FETCH, METADATA, SASL_HANDSHAKE, API_VERSIONS, CREATE_TOPICS = 1, 3, 17, 18, 19
+_METADATA_OF_4 = 13
 _RELEASES = (  # the first release with a version of a request (the protocol's message definitions in kafka-clients)
     (CREATE_TOPICS, 4, "2.4"),
     (METADATA, 10, "2.8"),
@@ -18,7 +19,7 @@ _RELEASES = (  # the first release with a version of a request (the protocol's m
     (FETCH, 15, "3.5"),
     (FETCH, 16, "3.7"),
     (FETCH, 17, "3.9"),
-    (METADATA, 13, "4.0"),
+    (METADATA, _METADATA_OF_4, "4.0"),
     (FETCH, 18, "4.1"),
 )
 _NEEDED = {  # what the lab cannot do without
@@ -52,6 +53,11 @@ class Listener:
         """What can be told of the broker's release."""
         known = [release for request, version, release in _RELEASES if self.versions.get(request, -1) >= version]
         return f"Kafka {known[-1]} or later" if known else "older than Kafka 2.4"
+
+    @property
+    def without_old_requests(self) -> bool:
+        """Whether it has dropped the requests of Kafka before 2.1, as 4.0 has (KIP-896)."""
+        return self.versions.get(METADATA, -1) >= _METADATA_OF_4
 
     @property
     def lacks(self) -> str | None:

@@ -12,18 +12,12 @@ import clients
 import pytest
 import trustme
 from confluent_kafka.admin import (
-    AclBinding,
     AclOperation,
-    AclPermissionType,
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
-    ResourcePatternType,
     ResourceType,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
 )
 
 import kafkalab
@@ -59,41 +53,6 @@ def outside():
             return f"{HOST}:{port}", lab.registry["url"]
 
         yield advertise
-
-
-@pytest.fixture
-def named(monkeypatch, tmp_path):
-    """Return a function that names a cluster in the environment, as a person does."""
-
-    def name(brokers, registry, client=(), registry_client=()):
-        monkeypatch.setenv("KAFKA_BROKER_URL", brokers)
-        monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", registry)
-        for variable, properties in (
-            ("KAFKA_CLIENT_PROPERTIES", client),
-            ("KAFKA_SCHEMA_REGISTRY_PROPERTIES", registry_client),
-        ):
-            file = tmp_path / variable
-            file.write_text("".join(f"{key}={value}\n" for key, value in dict(properties).items()), encoding="utf-8")
-            monkeypatch.setenv(variable, str(file))
-
-    return name
-
-
-@pytest.fixture
-def named_secured(named, secured):
-    """Return a function that names the secured cluster, with properties that differ; None leaves one out."""
-
-    def name(brokers=None, registry=None, client=(), registry_client=()):
-        def mixed(right, changes):
-            return {key: value for key, value in {**right, **dict(changes)}.items() if value is not None}
-
-        right = {**secured.registry}
-        url = right.pop("url")
-        right_client = {**secured.client}
-        address = right_client.pop("bootstrap.servers")
-        named(brokers or address, registry or url, mixed(right_client, client), mixed(right, registry_client))
-
-    return name
 
 
 def wrong():
@@ -398,25 +357,6 @@ def test_unknown_authority_of_a_secured_stack(named_secured, secured):
     assert "is not in what this machine trusts without an ssl.ca.location: get that authority's" in brokers
     assert brokers.endswith("as ssl.ca.location in the file that KAFKA_CLIENT_PROPERTIES names")
     assert registry.endswith("as ssl.ca.location in the file that KAFKA_SCHEMA_REGISTRY_PROPERTIES names")
-
-
-@pytest.fixture
-def user(secured, named_secured):
-    """Return a function that names the secured cluster for a new user with these rights and no others."""
-    admin = AdminClient({**secured.stack.admin, "log_level": 0})
-    scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-
-    def make(name, *rights):
-        admin.alter_user_scram_credentials([UserScramCredentialUpsertion(name, scram, SECRET.encode())])[name].result()
-        for kind, resource, operation in rights:
-            rule = (kind, resource, ResourcePatternType.LITERAL, f"User:{name}", "*", operation)
-            rule = AclBinding(*rule, AclPermissionType.ALLOW)
-            admin.create_acls([rule])[rule].result()
-        login = {"sasl.username": name, "sasl.password": SECRET}
-        wait_until(lambda: clients.told({**secured.client, **login}), "the user to be known")
-        named_secured(client=login)
-
-    return make
 
 
 TOPIC, GROUP, CLUSTER = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.BROKER
