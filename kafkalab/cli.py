@@ -151,6 +151,10 @@ def run(notebooks: tuple[str, ...], parameters: tuple[tuple[str, str], ...], bui
 
     if in_place and parameters:
         raise LabError("committed outputs are those of the notebook's own parameters: leave out -p or --in-place")
+    if in_place and not course.around() and not course.in_checkout():
+        raise LabError(
+            "an installed kafkalab keeps no outputs in its own notebooks: go into the folder that `kafkalab lab` made"
+        )
     os.environ.update(absolute_paths())  # kernels run in the folders of their notebooks
     shared_out = headless.shared_out(dict(parameters), headless.chosen(notebooks))
     with headless.interruptible(), headless.cluster():

@@ -23,8 +23,12 @@ _PACKAGE = Path(__file__).parent
 
 def default_folder() -> Path:
     """Return the folder to open if none is named: the course around the current folder, a checkout's own, a new one."""
-    in_checkout = not NOTEBOOKS.is_relative_to(_PACKAGE)
-    return around() or (NOTEBOOKS if in_checkout else Path("kafkalab-course"))
+    return around() or (NOTEBOOKS if in_checkout() else Path("kafkalab-course"))
+
+
+def in_checkout() -> bool:
+    """Return whether this kafkalab is a checkout's, whose notebooks are there to be changed; else it is installed."""
+    return not NOTEBOOKS.is_relative_to(_PACKAGE)
 
 
 def around() -> Path | None:

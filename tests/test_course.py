@@ -127,6 +127,19 @@ def test_run_takes_the_notebooks_of_the_course_folder(lab, installed, folder):
     assert "mine 42" in (folder / "build" / f"{Path(LESSON).stem}.html").read_text(encoding="utf-8")
 
 
+def test_outputs_are_kept_in_a_course_folder_and_not_in_the_package(lab, installed, folder, tmp_path):
+    refused = installed("kafkalab", "run", "--in-place", "00", cwd=tmp_path, capture_output=True)
+    assert refused.returncode == 1
+    says = "an installed kafkalab keeps no outputs in its own notebooks: go into the folder that `kafkalab lab` made"
+    assert refused.stderr == f"Error: {says}\n"
+    assert not (tmp_path / "build").exists()
+    lesson = nbformat.read(folder / LESSON, 4)
+    lesson.cells = [nbformat.v4.new_code_cell("print(6 * 7)")]
+    nbformat.write(lesson, folder / LESSON)
+    assert installed("kafkalab", "run", "--in-place", "05", cwd=folder, capture_output=True).returncode == 0
+    assert nbformat.read(folder / LESSON, 4).cells[0].outputs[0].text == "42\n"
+
+
 def test_programs_run(lab, installed, folder):
     for command in ("count-up", "multiples"):
         sent = installed("kafkalab", command, "--messages", "3", "--interval", "0", cwd=folder, capture_output=True)

@@ -1,4 +1,4 @@
-"""Start time, memory, import time and the cost of a live figure, as ratios in one run: `make bench`."""
+"""Start time and memory of both modes, import time, the cost of a live figure, as ratios in one run: `make bench`."""
 
 import os
 import statistics
@@ -6,9 +6,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from contextlib import redirect_stdout
+from itertools import product
 
 import matplotlib as mpl
+import pandas as pd
 from confluent_kafka import Consumer, Producer
 
 import kafkalab
@@ -18,33 +21,58 @@ from kafkalab.embedded.stack import Stack, free_ports
 
 USUAL_FLAGS = ("-XX:+UseG1GC", "-Xms1g", "-Xmx1g", "-Xshare:auto")  # as kafka-server-start sets them, no archive
 RUNS = 3
+MODES = ("zookeeper", "kraft")
+BROKERS = (1, 3)
 MESSAGES = 200_000
 
 
-def seconds_side_by_side(brokers):
+def seconds_side_by_side(brokers, mode):
     """Return the seconds until a stack serves, and its resident memory in megabytes."""
-    stack, start = Stack.own(brokers), time.monotonic()
-    stack.up()
-    took = time.monotonic() - start
-    memory = sum(process["rss_mb"] for process in stack.status()["processes"])
-    stack.down(wipe=True)
-    return took, memory
+    stack, start = Stack.own(brokers, mode=mode), time.monotonic()
+    try:
+        stack.up()
+        return time.monotonic() - start, sum(process["rss_mb"] for process in stack.processes())
+    finally:
+        stack.down(wipe=True)
 
 
-def seconds_one_after_another(brokers):
-    """Return the seconds until the same servers serve with their usual flags, each started when the last one serves."""
-    stack = Stack.own(brokers)
+def seconds_one_after_another(brokers, mode):
+    """Return the seconds until the same servers serve with their usual flags, each started when the last one serves.
+
+    Brokers that are the controllers too start together, since none of them serves without most of the others.
+    """
+    stack = Stack.own(brokers, mode=mode)
+    together = list(stack.options.quorum)
+    steps = [[name] for name in stack.names if name not in together] + [together] * bool(together)
     ours = JavaServer.command
     JavaServer.command = lambda s: [str(artifacts.JAVA), *USUAL_FLAGS, s.mark, *s.arguments()]
     try:
         start = time.monotonic()
-        for name in stack.names:
-            stack.start(name)
-        took = time.monotonic() - start
+        for names in steps:
+            servers = [stack._servers[name] for name in names]
+            with stack._locked(), stack._started(servers):
+                stack._wait_for(servers)
+        return time.monotonic() - start
     finally:
         JavaServer.command = ours
         stack.down(wipe=True)
-    return took
+
+
+def starts(brokers):
+    """Return what a stack of so many brokers takes in each mode, and the ratio of the modes."""
+    quick, slow = defaultdict(list), defaultdict(list)
+    for _, mode in product(range(RUNS), MODES):  # in turns, so that a busy moment spoils no mode alone
+        quick[mode].append(seconds_side_by_side(brokers, mode))
+        slow[mode].append(seconds_one_after_another(brokers, mode))
+    rows = {}
+    for mode in MODES:
+        ours, usual = statistics.median(took for took, _ in quick[mode]), statistics.median(slow[mode])
+        memory = statistics.median(memory for _, memory in quick[mode])
+        rows[mode] = [ours, usual, usual / ours, memory]
+    rows["kraft/zookeeper"] = [ours / other for ours, other in zip(rows["kraft"], rows["zookeeper"], strict=True)]
+    columns = ["serves after (s)", "usual flags, in turn (s)", "times sooner", "resident (MB)"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.rename(lambda mode: f"{brokers} broker{'s' * (brokers > 1)}, {mode}")
 
 
 def seconds_of_import(module):
@@ -69,17 +97,9 @@ def rate(lab, live):
 
 def main():
     mpl.use("agg")
-    kafkalab.own_stack().stack.down(wipe=True)  # the class-data archives are there from now on
-    for brokers in (1, 3):
-        quick = [seconds_side_by_side(brokers) for _ in range(RUNS)]
-        slow = [seconds_one_after_another(brokers) for _ in range(RUNS)]
-        ours, usual = statistics.median(took for took, _ in quick), statistics.median(slow)
-        memory = statistics.median(memory for _, memory in quick)
-        print(
-            f"{brokers} broker(s): serves after {ours:.1f} s, {usual:.1f} s with the usual flags one after another:",
-            end=" ",
-        )
-        print(f"{usual / ours:.1f} times sooner; {memory:.0f} MB resident")
+    for mode in MODES:
+        kafkalab.own_stack(mode=mode).stack.down(wipe=True)  # the class-data archives are there from now on
+    print(pd.concat(map(starts, BROKERS)).to_string(float_format="{:.1f}".format))
 
     client = statistics.median(seconds_of_import("confluent_kafka") for _ in range(5))
     whole = statistics.median(seconds_of_import("confluent_kafka, kafkalab") for _ in range(5))
