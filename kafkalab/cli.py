@@ -13,6 +13,7 @@ import click
 from kafkalab import course
 from kafkalab.cluster.lab import connect
 from kafkalab.embedded import artifacts
+from kafkalab.embedded.servers import SERVERS
 from kafkalab.embedded.stack import MODE, Stack
 from kafkalab.errors import LabError
 from kafkalab.programs.count_up import count_up
@@ -53,8 +54,9 @@ def fetch(target: Path | None, source: Path | None) -> None:
         raise click.UsageError("either --to or --from")
     if target:
         artifacts.pack(target)
-    else:
-        Stack.fetch(StackSettings.read().mode or MODE, source)
+    else:  # a folder has the files of all modes, and what is not brought from it now cannot be fetched later
+        for mode in SERVERS if source else [StackSettings.read().mode or MODE]:
+            Stack.fetch(mode, source)
 
 
 @app.command(epilog="Example: kafkalab up --brokers 3")
