@@ -129,10 +129,10 @@ def main():
 
 def minutes_of_the_series():
     """Return the minutes that `kafkalab run` takes for all lessons, a fresh stack included."""
-    ports = free_ports(3)
+    kinds = ("ZOOKEEPER", "CONTROLLER", "BROKER", "REGISTRY")
+    ports = {f"KAFKALAB_{kind}_PORT": str(port) for kind, port in zip(kinds, free_ports(len(kinds)), strict=True)}
     with tempfile.TemporaryDirectory(prefix="kafkalab-bench-") as folder:
-        home = {"KAFKALAB_HOME": folder, "KAFKALAB_ZOOKEEPER_PORT": ports[0], "KAFKALAB_BROKER_PORT": ports[1]}
-        environment = os.environ | {k: str(v) for k, v in home.items()} | {"KAFKALAB_REGISTRY_PORT": str(ports[2])}
+        environment = os.environ | ports | {"KAFKALAB_HOME": folder}
         start = time.monotonic()
         command = [sys.executable, "-m", "kafkalab", "run", "--build", f"{folder}/build"]
         subprocess.run(command, env=environment, check=True, capture_output=True)
