@@ -99,7 +99,7 @@ def main():
     mpl.use("agg")
     for mode in MODES:
         kafkalab.own_stack(mode=mode).stack.down(wipe=True)  # the class-data archives are there from now on
-    print(pd.concat(map(starts, BROKERS)).to_string(float_format="{:.1f}".format))
+    print(pd.concat(map(starts, BROKERS)).to_string(float_format="{:.2f}".format))
 
     client = statistics.median(seconds_of_import("confluent_kafka") for _ in range(5))
     whole = statistics.median(seconds_of_import("confluent_kafka, kafkalab") for _ in range(5))
