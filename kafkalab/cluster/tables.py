@@ -40,9 +40,8 @@ _CHUNK = 50_000  # messages that are Python objects at one time
 _BATCH_SECONDS = 0.2  # that the last batch of a partition waits for offsets that hold no message
 _ID_HEADER = "__value_schema_id"  # where a serializer may put the frame instead
 _KAFKAS = ("_partition", "_offset", "_timestamp", "_key", "_headers", "_schema_id")
-_GUARD = secrets.randbits(
-    63
-)  # after each body in a container: one that is too long or too short for its schema moves it
+_GUARD = secrets.randbits(53) / 2**53  # after each body in a container: one that is too long or too short moves it
+_GUARD_FIELD = "kafkalab_guard"
 _WHOLE, _TRUTH, _FLOAT, _TEXT = "Int64", "boolean", "float64", "str"
 _DTYPES = {"boolean": _TRUTH, "int": _WHOLE, "long": _WHOLE, "float": _FLOAT, "double": _FLOAT}
 _DTYPES |= {"string": _TEXT, "enum": _TEXT, "bytes": "object"}
@@ -183,7 +182,8 @@ class _Layout:
     Attributes:
         writer: The schema that wrote them.
         reader: The schema to read them with; None for the writer's.
-        header: The header of a container of them. Its records are such a value and the guard.
+        header: The header of a container of them, with the guard as one field more. A record that holds one of its own
+            type has no guard inside, so such a chunk is decoded one by one.
         dtypes: For each column its type in pandas. A schema that is no record has one column, `value`.
         flat: Whether polars reads the container.
     """
@@ -201,26 +201,22 @@ class _Layout:
             Exception: Whatever a decoder says of bytes that do not fit; ValueError where a body has another length than
                 its record.
         """
-        guard = _long(_GUARD)
+        guard = _avro("double", _GUARD)
         block = guard.join(bodies) + guard
-        container = BytesIO(b"".join([self.header, _long(len(bodies)), _long(len(block)), block, self.header[-16:]]))
+        lengths = _avro("long", len(bodies)) + _avro("long", len(block))
+        container = BytesIO(self.header + lengths + block + self.header[-16:])
         if self.flat:
             return self._by_polars(container)
         rows: list[Any] = list(fastavro.reader(container, self.reader and _guarded(self.reader)))
-        if any(row["guard"] != _GUARD for row in rows):
+        if any(row[_GUARD_FIELD] != _GUARD for row in rows):
             raise ValueError("a body has another length than its record")
-        return self.typed([row["value"] for row in rows])
+        return self.typed(rows)
 
-    def typed(self, values: list[Any]) -> "dict[str, pd.Series]":
-        """Return decoded values as columns."""
+    def typed(self, rows: list[Any]) -> "dict[str, pd.Series]":
+        """Return decoded records as columns."""
         import pandas as pd  # noqa: PLC0415
 
-        found = (
-            {name: [value[name] for value in values] for name in self.dtypes}
-            if _is_record(self.reader or self.writer)
-            else {"value": values}
-        )
-        return {name: pd.Series(found[name], dtype=dtype) for name, dtype in self.dtypes.items()}
+        return {name: pd.Series([row[name] for row in rows], dtype=dtype) for name, dtype in self.dtypes.items()}
 
     def _by_polars(self, container: BytesIO) -> "dict[str, pd.Series]":
         import polars as pl  # noqa: PLC0415 - it may not be installed
@@ -229,10 +225,9 @@ class _Layout:
             read = pl.read_avro(container)
         except pl.exceptions.PanicException as error:  # which is no Exception
             raise ValueError(str(error)) from None
-        if not (read["guard"] == _GUARD).all():
+        if not (read[_GUARD_FIELD] == _GUARD).all():
             raise ValueError("a body has another length than its record")
-        fields = read["value"].struct
-        return {name: _from_polars(fields.field(name), dtype) for name, dtype in self.dtypes.items()}
+        return {name: _from_polars(read[name], dtype) for name, dtype in self.dtypes.items()}
 
 
 class _Values:
@@ -324,7 +319,7 @@ class _Values:
             ) from None
         if left := len(stream.read()):
             raise LabError(f"{self._place(message)}: {left} bytes of its body are left over, another schema wrote it")
-        return value
+        return value if _is_record(layout.reader or layout.writer) else {"value": value}
 
     def _place(self, message: Message) -> str:
         return f"partition {message.partition()}, offset {message.offset()} of {self._topic!r}"
@@ -379,17 +374,22 @@ def _framed(value: bytes | None, headers: Any) -> bytes | None:
     return value if value is None or frame is None else frame + value
 
 
-def _long(number: int) -> bytes:
-    """Return the bytes of an Avro `long`."""
+def _avro(kind: str, number: float) -> bytes:
+    """Return the bytes of a number of an Avro type."""
     stream = BytesIO()
-    fastavro.schemaless_writer(stream, "long", number)
+    fastavro.schemaless_writer(stream, kind, number)
     return stream.getvalue()
 
 
 def _guarded(schema: Any) -> dict[str, Any]:
-    """Return the schema of a record that is a value and the guard after it."""
-    fields = [{"name": "value", "type": schema}, {"name": "guard", "type": "long"}]
-    return {"type": "record", "name": "kafkalab_value_and_guard", "fields": fields}
+    """Return the schema of a record with the guard after it; what is no record becomes the field `value` of one."""
+    record = schema if _is_record(schema) else {"type": "record", "name": "kafkalab_value", "fields": _fields(schema)}
+    return {**record, "fields": [*record["fields"], {"name": _GUARD_FIELD, "type": "double"}]}
+
+
+def _fields(schema: Any) -> list[dict[str, Any]]:
+    """Return the fields of a record; of another schema it is one, `value`."""
+    return schema["fields"] if _is_record(schema) else [{"name": "value", "type": schema}]
 
 
 def _plain(schema: Any) -> Any:
@@ -405,8 +405,7 @@ def _dtypes(schema: Any) -> dict[str, str]:
     """Return the types of a schema's columns."""
     named: dict[str, Any] = {}
     fastavro.parse_schema(schema, named)
-    fields = schema["fields"] if _is_record(schema) else [{"name": "value", "type": schema}]
-    return {field["name"]: _dtype(field["type"], named) for field in fields}
+    return {field["name"]: _dtype(field["type"], named) for field in _fields(schema)}
 
 
 def _dtype(schema: Any, named: dict[str, Any]) -> str:
