@@ -165,14 +165,17 @@ def _offset(consumer: Consumer, place: TopicPartition, bound: int | datetime | N
         return None
     if not isinstance(bound, datetime):
         try:
-            return operator.index(bound)
+            offset = operator.index(bound)
         except TypeError:
             raise LabError(f"{bound!r} is neither an offset nor a datetime: start and end take these") from None
+        if offset < 0:
+            raise LabError(f"{bound} is no offset: they count from 0, in each partition")
+        return offset
     if bound.tzinfo is None:
         raise LabError(f"{bound!r} has no time zone: write datetime(…, tzinfo=UTC) or datetime.now(UTC)")
-    place.offset = -((datetime.fromtimestamp(0, UTC) - bound) // timedelta(milliseconds=1))  # rounded up
-    offset: int = consumer.offsets_for_times([place], ANSWER_SECONDS)[0].offset
-    return high if offset == OFFSET_END else offset
+    place.offset = max(0, -((datetime.fromtimestamp(0, UTC) - bound) // timedelta(milliseconds=1)))  # rounded up
+    found: int = consumer.offsets_for_times([place], ANSWER_SECONDS)[0].offset
+    return high if found == OFFSET_END else found
 
 
 @dataclass(frozen=True)
@@ -253,11 +256,12 @@ class _Values:
         self._dtypes = {} if self._reader is None else _dtypes(self._reader)
 
     def chunk(self, batch: Sequence[Message]) -> "pd.DataFrame":
-        """Return the table of some messages, in their order.
+        """Return the table of some messages of one partition, in their order.
 
         Raises:
             LabError: A value cannot be decoded.
         """
+        import numpy as np  # noqa: PLC0415
         import pandas as pd  # noqa: PLC0415
 
         headers = list(map(Message.headers, batch))
@@ -277,8 +281,8 @@ class _Values:
             fields["_schema_id"] = pd.Series(number, range(len(rows)), dtype=_WHOLE)
             parts.append(pd.DataFrame(fields, copy=False).set_axis(rows))
         table = parts[0] if len(parts) == 1 else pd.concat(parts).sort_index()
-        table["_partition"] = pd.Series(map(Message.partition, batch), dtype="int32")
-        table["_offset"] = pd.Series(map(Message.offset, batch), dtype="int64")
+        table["_partition"] = pd.Series(batch[0].partition() if batch else None, range(len(batch)), dtype="int32")
+        table["_offset"] = np.fromiter(map(Message.offset, batch), dtype="int64", count=len(batch))
         table["_timestamp"] = pd.Series(
             [stamp for _, stamp in map(Message.timestamp, batch)], dtype="datetime64[ms, UTC]"
         )

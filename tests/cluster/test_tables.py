@@ -267,10 +267,9 @@ def test_bounds(topic):
     assert places(start=moments[2] + timedelta(1)) == places(end=0) == places(start=5, end=2) == []
     assert places(start=topic.table()["_timestamp"].max()) == places(start=4)
     assert list(topic.table(end=0)) == OWN
-    for wrong, what in (
-        (NOON.replace(tzinfo=None), "no time zone"),
-        ("2026-01-01", "neither an offset nor a datetime"),
-    ):
+    assert len(places(start=datetime(1960, 1, 1, tzinfo=UTC))) == 12
+    wrongs = {NOON.replace(tzinfo=None): "no time zone", "2026-01-01": "neither an offset nor a datetime", -1: "from 0"}
+    for wrong, what in wrongs.items():
         with pytest.raises(kafkalab.LabError, match=what):
             topic.table(start=wrong)
 
