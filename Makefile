@@ -67,7 +67,7 @@ lint: $(VENV)/dev  ## ruff over code and notebooks, mypy over kafkalab
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-annotate --custom-compile-command "make lock"
 lock: $(VENV)/dev  ## renew the locks: the Python packages and the jars
 	$(COMPILE) --group setup pyproject.toml -o requirements.lock
-	$(COMPILE) --group setup --group dev --extra nbgrader -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --group setup --group dev --extra nbgrader --extra polars -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(BIN)/python -m tools.locks
 
 clean:  ## stop the stack, remove .venv and build (its data stay, `kafkalab down --wipe` forgets them; downloads stay too)

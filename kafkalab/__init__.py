@@ -2,6 +2,7 @@
 
 from kafkalab.classroom.exercise import Exercise
 from kafkalab.cluster.lab import Lab, connect, own_stack
+from kafkalab.cluster.tables import table
 from kafkalab.errors import LabError
 from kafkalab.figures.live import LiveFigure
 from kafkalab.figures.show import show
@@ -23,6 +24,7 @@ __all__ = [
     "connect",
     "own_stack",
     "show",
+    "table",
     "wait_until",
     "workflow",
 ]

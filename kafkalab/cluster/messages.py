@@ -15,7 +15,7 @@ from kafkalab.errors import LabError
 from kafkalab.waiting import ANSWER_SECONDS
 
 MAGIC = b"\x00"  # the first byte of a message with a schema id
-_FRAME = 5  # bytes before the body: the magic byte and the schema id
+FRAME = 5  # bytes before the body: the magic byte and the schema id
 
 
 def all_messages(client: Mapping[str, str], topic: str) -> list[Message]:
@@ -67,8 +67,8 @@ def decode(message: Message, deserialize: AvroDeserializer, registry: SchemaRegi
         return None if value is None else value.decode()
     kind: str | None = "AVRO"
     try:
-        if len(value) >= _FRAME:
-            kind = registry.get_schema(int.from_bytes(value[1:_FRAME], "big")).schema_type
+        if len(value) >= FRAME:
+            kind = registry.get_schema(int.from_bytes(value[1:FRAME], "big")).schema_type
         if kind == "AVRO":
             return deserialize(value, SerializationContext(message.topic() or "", MessageField.VALUE))
     except Exception as error:
