@@ -61,3 +61,20 @@ def test_mode_that_does_not_exist(monkeypatch):
     monkeypatch.setenv("KAFKALAB_MODE", "raft")
     with pytest.raises(kafkalab.LabError, match=r"KAFKALAB_MODE='raft' should look like 'kraft'"):
         Stack.shared()
+
+
+@pytest.mark.parametrize("mode", ["zookeeper", "kraft"])
+def test_one_broker_is_started_first_and_again_with_other_properties(new_stack, mode):
+    stack = new_stack(2, mode=mode, controllers=1)
+    stack.up(started=1)
+    port, _ = stack.options.broker_ports
+    assert brokers_known_at(port) == {0}
+    resource = ConfigResource(ConfigResource.Type.BROKER, "0")
+    stack.restart("broker-0", {"num.io.threads": 3})
+    admin = AdminClient({**stack.client, "log_level": 0})
+    config = admin.describe_configs([resource])[resource].result()
+    assert config["num.io.threads"].value == "3"
+    stack.start("broker-1")
+    kafkalab.wait_until(lambda: brokers_known_at(port) == {0, 1}, "the second broker")
+    with pytest.raises(kafkalab.LabError, match=r"registry takes no properties.*broker-0"):
+        stack.restart("registry", {})
