@@ -174,7 +174,9 @@ def configured(settings: ClusterSettings, brokers: int | None = None) -> Lab:
     return _lab({"bootstrap.servers": settings.broker_url}, {"url": settings.schema_registry_url}, settings)
 
 
-def own_stack(brokers: int = 1, *, mode: str | None = None, controllers: int = 0, secure: bool = False) -> OwnLab:
+def own_stack(
+    brokers: int = 1, *, mode: str | None = None, controllers: int = 0, secure: bool = False, started: int | None = None
+) -> OwnLab:
     """Start a stack that only this Python uses and that ends with it, for lessons that stop or kill servers.
 
     In a program it is a context manager, `with own_stack() as lab:`; in a notebook `lab.stack.down(wipe=True)` ends it.
@@ -184,6 +186,7 @@ def own_stack(brokers: int = 1, *, mode: str | None = None, controllers: int = 0
         mode: `zookeeper` or `kraft`; None takes KAFKALAB_MODE, or `zookeeper`.
         controllers: How many of their own, without ZooKeeper; with none each broker is a controller too.
         secure: With TLS, users and permissions.
+        started: How many of the brokers are started now; the others wait for `stack.start`. None means all.
 
     Raises:
         LabError: The stack cannot be started.
@@ -191,7 +194,7 @@ def own_stack(brokers: int = 1, *, mode: str | None = None, controllers: int = 0
     proxies.pass_by()
     stack = Stack.own(brokers, mode=mode, controllers=controllers, secure=secure)
     try:
-        stack.up()
+        stack.up(started)
     except BaseException:
         stack.down(wipe=True)
         raise

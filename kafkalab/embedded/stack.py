@@ -5,7 +5,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from kafkalab.embedded import HOST, archives, artifacts, processes
 from kafkalab.embedded.options import MOST_BROKERS, Options
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import SERVERS
-from kafkalab.embedded.servers.broker import brokers_known_at
+from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at
 from kafkalab.embedded.servers.registry import address
 from kafkalab.embedded.servers.server import Layout, Server
 from kafkalab.errors import LabError
@@ -47,9 +47,9 @@ class Stack:
         self.folder = folder
         self.options = options
         self._security = Security(folder / "security") if options.secure else None
-        layout = Layout(folder, options.ports, options.quorum, self._security)
+        self._layout = Layout(folder, options.ports, options.quorum, self._security)
         kinds = SERVERS[options.mode]
-        self._servers = {name: kinds[name.split("-")[0]](layout, name) for name in options.ports}
+        self._servers = {name: kinds[name.split("-")[0]](self._layout, name) for name in options.ports}
         self._guard: Popen[bytes] | None = None
 
     @classmethod
@@ -195,8 +195,11 @@ class Stack:
         for files in sets:
             archives.make_base(files)
 
-    def up(self) -> None:
+    def up(self, started: int | None = None) -> None:
         """Start what does not run and wait until every server answers.
+
+        Args:
+            started: How many of the brokers; the others wait for `start`. None means all.
 
         Raises:
             LabError: A port is taken, the stack runs with other options, or a server ended or did not answer in time.
@@ -213,9 +216,11 @@ class Stack:
                 self._security.make()
             if self.state() == "stopped":
                 shutil.rmtree(self.folder / "logs", ignore_errors=True)
-            with self._started([server for server in self._servers.values() if not self._process(server)]):
-                self._wait_for(self._servers.values())
-                ports = self.options.broker_ports
+            waiting = self._layout.named("broker")[started:] if started else []
+            chosen = [server for server in self._servers.values() if server.name not in waiting]
+            with self._started([server for server in chosen if not self._process(server)]):
+                self._wait_for(chosen)
+                ports = self.options.broker_ports[:started]
                 ids = set(range(len(ports)))
                 known = "the brokers to know each other"
                 wait_until(
@@ -263,6 +268,24 @@ class Stack:
         chosen = self._server_of_made(name)
         with self._locked(), self._started([] if self._process(chosen) else [chosen]):
             self._wait_for([chosen])
+
+    def restart(self, name: str, properties: Mapping[str, object]) -> None:
+        """Stop a broker and start it with other properties, as who runs it does after a change of its file.
+
+        Args:
+            name: The broker.
+            properties: What stands in place of its own properties, or beside them. It holds for each later start by
+                this object too.
+
+        Raises:
+            LabError: There is no such broker or no stack yet, or the broker does not start with these properties.
+        """
+        chosen = self._server_of_made(name)
+        if not isinstance(chosen, KafkaServer):
+            raise LabError(f"{name} takes no properties: name one of {', '.join(self._layout.named('broker'))}")
+        self.stop(name)
+        chosen.changed |= properties
+        self.start(name)
 
     def stop(self, name: str) -> None:
         """Ask one server to end, as an orderly shutdown does, and wait until it has."""

@@ -1,5 +1,6 @@
 """A partition on a broker's disk, read byte by byte; who leads and who is in sync, asked, recorded and drawn."""
 
+import re
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from kafkalab.embedded.stack import Stack
+
 _HEADER = struct.Struct(">qiibIhiqqqhii")  # message format v2 (Kafka documentation, "Record Batch")
 _ENTRY = struct.Struct(">ii")  # offset after the segment's first, position in the log file
 _BEFORE_LENGTH = 12  # bytes of base offset and length, which the length does not count
+_SESSION_ENDED = re.compile(r"Expiring session .*|Fencing broker \d+ .* session has timed out.*")
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 _CURVES = COLOURS[3:]  # the first three colours are those of the brokers
 _LOOK_SECONDS = 0.2  # between two looks at the cluster
@@ -106,6 +110,19 @@ def record_batches(folder: Path) -> Iterator[RecordBatch]:
 def sign_offs(log: Path) -> int:
     """Count in a broker's output how often it was asked to end: one that was killed says nothing."""
     return log.read_text(encoding="utf-8", errors="replace").count("Terminating process due to signal")
+
+
+def ended_sessions(stack: "Stack") -> list[tuple[str, str]]:
+    """Find who noticed that a broker had died: ZooKeeper, or the controller where there is none.
+
+    Returns:
+        A server's name and a line of its output for each session that ended without a sign-off.
+    """
+    return [
+        (name, notice)
+        for name in stack.names
+        for notice in _SESSION_ENDED.findall(stack.log(name).read_text(encoding="utf-8", errors="replace"))
+    ]
 
 
 def index_entries(index: Path) -> list[tuple[int, int]]:

@@ -95,3 +95,20 @@ def test_controllers_beside_zookeeper(home):
     for ask in (Stack.shared, kafkalab.own_stack):
         with pytest.raises(kafkalab.LabError, match="ZooKeeper has no controllers of its own: take the mode 'kraft'"):
             ask(controllers=3)
+
+
+@pytest.mark.parametrize("mode", ["zookeeper", "kraft"])
+def test_one_broker_is_started_first_and_again_with_other_properties(new_stack, mode):
+    stack = new_stack(2, mode=mode, controllers=1)
+    stack.up(started=1)
+    port, _ = stack.options.broker_ports
+    assert brokers_known_at(port) == {0}
+    resource = ConfigResource(ConfigResource.Type.BROKER, "0")
+    stack.restart("broker-0", {"num.io.threads": 3})
+    admin = AdminClient({**stack.client, "log_level": 0})
+    config = admin.describe_configs([resource])[resource].result()
+    assert config["num.io.threads"].value == "3"
+    stack.start("broker-1")
+    kafkalab.wait_until(lambda: brokers_known_at(port) == {0, 1}, "the second broker")
+    with pytest.raises(kafkalab.LabError, match=r"registry takes no properties.*broker-0"):
+        stack.restart("registry", {})

@@ -1,15 +1,22 @@
-"""The tap hands on what it gets, unchanged, and keeps it."""
+"""The tap hands on what it gets, unchanged, and keeps it; a stranger is told what the port of the keeper tells."""
 
 import socket
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
-from kafkalab import wait_until
+from kafkalab import own_stack, wait_until
 from kafkalab.embedded.stack import free_ports
-from kafkalab.lessons.security import Tap
+from kafkalab.lessons.security import Tap, told_to_a_stranger
 
 
 class Shout(StreamRequestHandler):
@@ -52,6 +59,19 @@ def test_a_client_that_has_no_more_still_gets_the_rest(server):
         client.shutdown(socket.SHUT_WR)
         assert b"".join(iter(lambda: client.recv(100), b"")) == b"LAST\nBYE\n"
         assert tap.received == b"LAST\nBYE\n"
+
+
+def test_what_old_connections_pass_on_is_forgotten(server):
+    with Tap(server) as tap, dial(tap.address) as old:
+        old.sendall(b"before\n")
+        assert answer(old, 7) == b"BEFORE\n"
+        tap.forget()
+        old.sendall(b"after\n")
+        assert answer(old, 6) == b"AFTER\n"
+        with dial(tap.address) as new:
+            new.sendall(b"new\n")
+            assert answer(new, 4) == b"NEW\n"
+            assert tap.sent == b"new\n"
 
 
 def test_much_passes_unchanged(server):
@@ -100,3 +120,24 @@ def test_a_kafka_client_names_itself_to_the_tap(lab):
         assert admin.list_topics(timeout=10).brokers
         assert b"till-number-7" in tap.sent
         assert lab.client["bootstrap.servers"].split(":")[0].encode() in tap.received
+
+
+def test_a_stranger_is_told_all_by_zookeeper():
+    with own_stack(mode="zookeeper", secure=True) as lab:
+        prefixed, allow = ResourcePatternType.PREFIXED, AclPermissionType.ALLOW
+        rule = AclBinding(ResourceType.TOPIC, "orders.", prefixed, "User:ann", "*", AclOperation.READ, allow)
+        admin = AdminClient(lab.stack.admin)
+        admin.create_acls([rule])[rule].result()
+        told = dict(told_to_a_stranger(lab.stack, "learner"))
+        assert '"principal":"User:ann"' in told["permissions for topics orders.…"]
+        assert told["stored for learner"] == "salt, stored_key, server_key, iterations"
+        assert told["anyone may here do"] == "ALL"
+
+
+@pytest.mark.parametrize(("secure", "answer"), [(True, "it hung up"), (False, "answered")])
+def test_a_stranger_is_answered_by_a_controller_without_locks_only(secure, answer):
+    with own_stack(mode="kraft", secure=secure) as lab:
+        told = dict(told_to_a_stranger(lab.stack, "learner"))
+        assert told["who keeps users and permissions"] == "broker-0, as a controller"
+        assert told["a question without TLS"] == answer
+        assert told["a question with TLS, without a password"] == "it hung up"

@@ -11,16 +11,24 @@ from confluent_kafka.admin import AdminClient
 from kafkalab.embedded import HOST, artifacts
 from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.security import BROKER, Security
-from kafkalab.embedded.servers.server import JavaServer
+from kafkalab.embedded.servers.server import JavaServer, Layout
 from kafkalab.embedded.servers.zookeeper import ask
 
 SESSION_SECONDS = 3  # after which a broker that is not heard from any more is given up
 
 
 class KafkaServer(JavaServer):
-    """A broker or a controller (Kafka documentation, "Broker Configs")."""
+    """A broker or a controller (Kafka documentation, "Broker Configs").
+
+    Attributes:
+        changed: Properties that stand in place of its own, or beside them, from its next start on.
+    """
 
     heap: ClassVar = 512
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        super().__init__(layout, name)
+        self.changed: dict[str, object] = {}
 
     @property
     def number(self) -> int:
@@ -38,7 +46,7 @@ class KafkaServer(JavaServer):
 
     def configure(self) -> None:
         """Write its properties."""
-        write_properties(self.config, self.properties())
+        write_properties(self.config, {**self.properties(), **self.changed})
 
     def arguments(self) -> list[str]:
         """Return class path, main class and file."""

@@ -47,7 +47,7 @@ class KRaftServer(KafkaServer):
             "controller.quorum.voters": ",".join(voters),
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": (
-                "SASL_SSL:SASL_SSL,CONTROLLER:SASL_SSL" if security else "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+                f"PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,CONTROLLER:{'SASL_SSL' if security else 'PLAINTEXT'}"
             ),
             **_QUORUM,
             **self.shared_properties(),
