@@ -105,7 +105,7 @@ def draw_matrix(answers: "pd.DataFrame", meetings: "pd.DataFrame") -> "Figure":
         axes.set(title=title, xlim=(0, len(names)), ylim=(len(part), 0))
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
     both[0].set(xlabel="compatibility level: ✓ accepted, ✗ refused", ylabel="change")
-    both[1].set(xlabel="✓ right, ≠ changed, ✗ fails")
+    both[1].set(xlabel="✓ right, ≠ changed,\n✗ fails")
     return figure
 
 
