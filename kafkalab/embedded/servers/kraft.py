@@ -21,6 +21,14 @@ _QUORUM = {  # in milliseconds; on one machine a vote need not wait as long as a
     "controller.quorum.fetch.timeout.ms": 600,
     "controller.quorum.election.backoff.max.ms": 200,
 }
+_SHORTEST = {  # in milliseconds: what a group may ask for at the least, so that a lesson need not wait; defaults stay
+    f"group.{kind}.min.{setting}.ms": at_least
+    for kind, settings in {
+        "consumer": {"heartbeat.interval": 100, "session.timeout": 1000},
+        "share": {"heartbeat.interval": 100, "session.timeout": 1000, "record.lock.duration": 1000},
+    }.items()
+    for setting, at_least in settings.items()
+}
 
 
 class KRaftServer(KafkaServer):
@@ -108,6 +116,7 @@ class Node(KRaftServer):
             "share.coordinator.state.topic.replication.factor": replicas,
             "share.coordinator.state.topic.min.isr": min(2, replicas),
             "share.coordinator.state.topic.num.partitions": 8,
+            **_SHORTEST,
         }
 
     def starts_after(self) -> list[str]:
