@@ -94,7 +94,7 @@ def draw_work(ways: Mapping[str, Sequence[Done]], title: str) -> "Figure":
         begin = min(job.start for job in jobs)
         for row, (worker, colour) in enumerate(_colours(ways).items()):
             bars = [(job.start - begin, job.end - job.start) for job in jobs if job.worker == worker]
-            axes.broken_barh(bars, (row - 0.35, 0.7), facecolor=colour, edgecolor="white")
+            axes.broken_barh(bars, (row - 0.35, 0.7), facecolor=colour, edgecolor="white", linewidth=0.5)
         axes.set(title=way, ylabel="worker", ylim=(len(_colours(ways)) - 0.5, -0.5))
         axes.set_yticks(range(len(_colours(ways))), _colours(ways))
     panels[-1, 0].set_xlabel("time (s)")

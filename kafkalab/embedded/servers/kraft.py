@@ -17,13 +17,10 @@ _QUORUM = {  # in milliseconds; on one machine a vote need not wait as long as a
     "controller.quorum.fetch.timeout.ms": 600,
     "controller.quorum.election.backoff.max.ms": 200,
 }
-_SHORTEST = {  # in milliseconds: what a group may ask for at the least, so that a lesson need not wait; defaults stay
-    f"group.{kind}.min.{setting}.ms": at_least
-    for kind, settings in {
-        "consumer": {"heartbeat.interval": 100, "session.timeout": 1000},
-        "share": {"heartbeat.interval": 100, "session.timeout": 1000, "record.lock.duration": 1000},
-    }.items()
-    for setting, at_least in settings.items()
+_SHORTEST = {  # in milliseconds: what a group may ask for, so that nobody waits in a lesson; the defaults stay
+    "group.consumer.min.heartbeat.interval.ms": 100,
+    "group.share.min.heartbeat.interval.ms": 100,
+    "group.share.min.record.lock.duration.ms": 1000,
 }
 
 
