@@ -21,6 +21,7 @@ from kafkalab.figures.colours import COLOURS
 from kafkalab.waiting import ANSWER_SECONDS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MEMBERS = COLOURS[3:]  # the first three are those of the live figure in the same lesson
@@ -195,19 +196,36 @@ def draw_ownership(members: Sequence[Member], title: str, marks: Mapping[str, fl
     end = min(time.monotonic(), last + 0.2 * (last - start))
     numbers = sorted({change.partition for change in changes})
     figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
-    for member, colour in zip(members, _MEMBERS, strict=False):
-        for number in numbers:
-            bars = [(since - start, until - since) for since, until in _spans(member, number, end)]
-            axes.broken_barh(bars, (number - 0.35, 0.7), facecolor=colour, edgecolor="white")
-        axes.plot([], [], color=colour, linewidth=8, label=member.name)
+    _draw_rows(axes, members, numbers, start, end)
     for row, (text, at) in enumerate((marks or {}).items()):
         axes.axvline(at - start, color="black", linestyle=":", linewidth=1)
         place = (at - start, 1 + 0.09 * (row % 2))  # two rows, so that marks close to each other can be read
         axes.annotate(text, place, (2, 3), xycoords=axes.get_xaxis_transform(), textcoords="offset points")
     axes.set_title(title, pad=36 if marks else 8)
-    axes.set(xlabel="time (s)", ylabel="partition", yticks=numbers)
-    axes.invert_yaxis()
-    axes.legend(title="owner", loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_xlabel("time (s)")
+    return figure
+
+
+def draw_rebalances(teams: Mapping[str, Sequence[Member]], joined: Mapping[str, float], title: str) -> "Figure":
+    """Return a figure of who owned which partition in several groups: a panel for each, time counted from a join.
+
+    Args:
+        teams: The members of each group, three at the most, by a name for the group.
+        joined: The moment of the monotonic clock at which the last one was started, by the same names.
+        title: Of the figure.
+    """
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    figure, panels = plt.subplots(len(teams), figsize=(9, 5), sharex=True, squeeze=False, layout="constrained")
+    changes = {name: [change for member in team for change in member.changes] for name, team in teams.items()}
+    end = 1 + max(change.at - joined[name] for name in teams for change in changes[name])
+    for axes, (name, team) in zip(panels[:, 0], teams.items(), strict=True):
+        numbers = sorted({change.partition for change in changes[name]})
+        _draw_rows(axes, team, numbers, joined[name], joined[name] + end)
+        axes.axvline(0, color="black", linestyle=":", linewidth=1)
+        axes.set(title=name, xlim=(-0.3, end))
+    panels[-1, 0].set_xlabel("time since the last one was started (s)")
+    figure.suptitle(title)
     return figure
 
 
@@ -230,6 +248,18 @@ def draw_deliveries(times: Mapping[str, Sequence[int]], title: str) -> "Figure":
     axes.hlines([row + 0.5 for row in range(len(times) - 1)], *axes.get_xlim(), color="white", linewidth=4)
     figure.colorbar(image).set_ticks([1 / 3, 1, 5 / 3], labels=["never", "once", "twice"])
     return figure
+
+
+def _draw_rows(axes: "Axes", members: Sequence[Member], numbers: Sequence[int], start: float, end: float) -> None:
+    """Draw a row for each partition, in seconds from `start`, and who is who."""
+    for member, colour in zip(members, _MEMBERS, strict=False):
+        for number in numbers:
+            bars = [(since - start, until - since) for since, until in _spans(member, number, end)]
+            axes.broken_barh(bars, (number - 0.35, 0.7), facecolor=colour, edgecolor="white")
+        axes.plot([], [], color=colour, linewidth=8, label=member.name)
+    axes.set(ylabel="partition", yticks=numbers)
+    axes.invert_yaxis()
+    axes.legend(title="owner", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _spans(member: Member, partition: int, end: float) -> Iterator[tuple[float, float]]:

@@ -9,7 +9,15 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 
 from kafkalab import wait_until
-from kafkalab.lessons.consumer import Member, Progress, draw_deliveries, draw_ownership, revoked, settled
+from kafkalab.lessons.consumer import (
+    Member,
+    Progress,
+    draw_deliveries,
+    draw_ownership,
+    draw_rebalances,
+    revoked,
+    settled,
+)
 
 mpl.use("agg")
 
@@ -129,6 +137,22 @@ def test_timeline_has_a_bar_for_each_time_that_a_partition_was_owned(config):
     bars = [path.get_extents() for bars in axes.collections for path in bars.get_paths()]
     assert len(bars) == 6  # 3 before, 3 after
     assert max(bar.x1 for bar in bars) <= drawn - first.changes[0].at
+
+
+def test_rebalances_are_drawn_below_each_other_from_the_join_on(config):
+    first = Member("first", config, TOPIC)
+    wait_for([first])
+    joined = time.monotonic()
+    second = Member("second", config, TOPIC)
+    wait_for([first, second])
+    first.close()
+    second.close()
+    teams = {"one": [first, second], "other": [first]}
+    above, below = draw_rebalances(teams, dict.fromkeys(teams, joined), "Rebalances").axes
+    assert [axes.get_title() for axes in (above, below)] == ["one", "other"]
+    assert above.get_xlim() == below.get_xlim()
+    assert sum(len(bars.get_paths()) for bars in above.collections) > 5
+    assert min(path.get_extents().x0 for bars in below.collections for path in bars.get_paths()) < 0
 
 
 def test_strips_show_each_way_and_its_counts():
