@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 from filelock import FileLock, Timeout
 
-from kafkalab.embedded import HOST, archives, artifacts, processes
+from kafkalab.embedded import HOST, archives, artifacts, processes, tools
 from kafkalab.embedded.options import MOST_BROKERS, Options
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import SERVERS
@@ -282,6 +282,24 @@ class Stack:
     def log(self, name: str) -> Path:
         """Return the file that a server's output goes to."""
         return self._server(name).log
+
+    def tool(self, name: str, *arguments: str) -> str:
+        """Run one of Kafka's own tools and return what it prints.
+
+        Args:
+            name: The script of Kafka's `bin` folder, without `.sh`, such as `kafka-metadata-quorum`. `kafka-storage` is
+                that of the servers' own release; the others are the current Kafka's, fetched when one is first run.
+            arguments: What follows the script's name in a terminal.
+
+        Raises:
+            LabError: There is no such tool here, it refused or did not end, or it cannot be fetched.
+        """
+        if name not in tools.MAINS:
+            raise LabError(f"there is no tool {name!r} here, only {', '.join(tools.MAINS)}")
+        files = self._servers["broker-0"].files if name == "kafka-storage" else tools.FILES
+        artifacts.fetch(sets={files})
+        archives.make_base(files)
+        return tools.run(files, name, *arguments)
 
     def state(self) -> str:
         """Return `running`, `degraded` when only some servers run, or `stopped`."""

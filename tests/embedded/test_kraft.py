@@ -39,6 +39,25 @@ def test_one_of_three_is_killed_and_started_again(new_stack, controllers):
     assert {ip.removeprefix("::ffff:") for ip in bound} == {"127.0.0.1"}
 
 
+def test_tools_answer_and_refuse():
+    with kafkalab.own_stack(mode="kraft") as lab:
+        servers = lab.client["bootstrap.servers"]
+        told = lab.stack.tool("kafka-metadata-quorum", "--bootstrap-server", servers, "describe", "--status")
+        assert "LeaderId:               0\n" in told
+        folder = lab.stack.folder / "data" / "broker-0" / "__cluster_metadata-0"
+        log = str(folder / "00000000000000000000.log")
+        assert "REGISTER_BROKER_RECORD" in lab.stack.tool(
+            "kafka-dump-log", "--cluster-metadata-decoder", "--files", log
+        )
+        assert "node.id=0" in lab.stack.tool(
+            "kafka-storage", "info", "-c", str(lab.stack.folder / "config" / "broker-0.properties")
+        )
+        with pytest.raises(kafkalab.LabError, match=r"^kafka-metadata-quorum: error: .*--bootstrap-server"):
+            lab.stack.tool("kafka-metadata-quorum", "describe", "--status")
+        with pytest.raises(kafkalab.LabError, match="no tool 'kafka-sing' here, only kafka-dump-log"):
+            lab.stack.tool("kafka-sing")
+
+
 def test_secured_stack_asks_for_a_login_and_gives_the_learner_what_lessons_need():
     with kafkalab.own_stack(mode="kraft", secure=True) as lab:
         lab.fresh_topic("ours")

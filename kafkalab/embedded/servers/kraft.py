@@ -3,17 +3,13 @@
 import secrets
 import shutil
 import socket
-import subprocess
 from pathlib import Path
 from typing import ClassVar
 
-from kafkalab.embedded import HOST, archives, artifacts, processes
+from kafkalab.embedded import HOST, tools
 from kafkalab.embedded.files import write_private
 from kafkalab.embedded.servers.broker import SESSION_SECONDS, KafkaServer
-from kafkalab.embedded.servers.server import FLAGS
-from kafkalab.errors import LabError
 
-_FORMAT_SECONDS = 60
 _ELR = "eligible.leader.replicas.version"
 _FIRST_CONTROLLER = 100  # the id of the first controller that is no broker
 _QUORUM = {  # in milliseconds; on one machine a vote need not wait as long as across a network
@@ -74,17 +70,9 @@ class KRaftServer(KafkaServer):
         new.replace(self._folder)
 
     def _run_format(self) -> None:
-        tool = ["-cp", artifacts.class_path(self.files), "kafka.tools.StorageTool", "format"]
         # with that feature the cluster would begin with min.insync.replicas=1, whatever the properties say (KIP-966)
         told = [f"--cluster-id={_random_id()}", "--config", str(self.config), "--feature", f"{_ELR}=0"]
-        command = [*FLAGS, *archives.flags(self.files, "format", ends=True), *tool, *told]
-        ended = subprocess.run(
-            [str(artifacts.JAVA), *command],
-            capture_output=True, text=True, timeout=_FORMAT_SECONDS, check=False, env=processes.environment(),
-        )  # fmt: skip
-        if ended.returncode:
-            said = (ended.stdout + ended.stderr).strip().splitlines()
-            raise LabError(f"the folder of {self.name} was not formatted: {said[-1] if said else 'no reason was told'}")
+        tools.run(self.files, "kafka-storage", "format", *told)
 
 
 class Node(KRaftServer):
