@@ -5,7 +5,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from kafkalab.embedded import HOST, archives, artifacts, processes, tools
 from kafkalab.embedded.options import MOST_BROKERS, Options
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import SERVERS
-from kafkalab.embedded.servers.broker import brokers_known_at
+from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at
 from kafkalab.embedded.servers.registry import address
 from kafkalab.embedded.servers.server import Layout, Server
 from kafkalab.errors import LabError
@@ -103,7 +103,8 @@ class Stack:
         Args:
             brokers: How many, 1 to 5.
             mode: `zookeeper` or `kraft`; None takes KAFKALAB_MODE, or `zookeeper`.
-            controllers: How many of their own, without ZooKeeper; with none each broker is a controller too.
+            controllers: How many of their own, without ZooKeeper; with none each broker is a controller too. With
+                ZooKeeper, how many there are to move to: they are started by their names.
             secure: With TLS, users and permissions.
 
         Raises:
@@ -111,8 +112,8 @@ class Stack:
         """
         ports = free_ports(_checked(brokers))
         if (mode or StackSettings.read().mode or MODE) == "zookeeper":
-            zookeeper, registry = free_ports(2)
-            options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
+            zookeeper, registry, *quorum = free_ports(2 + controllers)
+            options = Options.with_zookeeper(zookeeper, ports, registry, quorum, secure=secure)
         else:
             registry, *quorum = free_ports(1 + (controllers or brokers))
             options = Options.with_kraft(ports, registry, quorum, apart=controllers > 0, secure=secure)
@@ -203,8 +204,9 @@ class Stack:
                 self._security.make()
             if self.state() == "stopped":
                 shutil.rmtree(self.folder / "logs", ignore_errors=True)
-            with self._started([server for server in self._servers.values() if not self._process(server)]):
-                self._wait_for(self._servers.values())
+            wanted = [server for server in self._servers.values() if not server.late]
+            with self._started([server for server in wanted if not self._process(server)]):
+                self._wait_for(wanted)
                 ports = self.options.broker_ports
                 ids = set(range(len(ports)))
                 known = "the brokers to know each other"
@@ -215,9 +217,7 @@ class Stack:
                     self._security.write_clients(self.bootstrap_servers)
                     self._security.grant(self.bootstrap_servers)
             self._ready.touch()
-            for kind, server in {server.kind: server for server in self._servers.values()}.items():
-                if process := self._process(server):
-                    archives.make(server.files, kind, process.pid)
+            self._make_archives({server.kind: server for server in wanted}.values())
 
     def down(self, *, wipe: bool = False) -> None:
         """Stop every server, in the order that lets the brokers sign off with ZooKeeper.
@@ -244,15 +244,23 @@ class Stack:
                 self._guard.communicate()
                 self._guard = None
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, properties: Mapping[str, object] | None = None) -> None:
         """Start one server and wait until it answers.
+
+        Args:
+            name: The server.
+            properties: The whole configuration of a broker or controller, in place of the lab's; it is kept for later
+                starts from this Python.
 
         Raises:
             LabError: There is no such server or no stack yet, or the server ended or did not answer in time.
         """
         chosen = self._server_of_made(name)
+        if properties is not None and isinstance(chosen, KafkaServer):
+            chosen.given = properties
         with self._locked(), self._started([] if self._process(chosen) else [chosen]):
             self._wait_for([chosen])
+            self._make_archives([chosen])
 
     def stop(self, name: str) -> None:
         """Ask one server to end, as an orderly shutdown does, and wait until it has."""
@@ -454,6 +462,11 @@ class Stack:
             return not silent
 
         wait_until(all_answer, f"{names} to answer (logs in {self.folder / 'logs'})", START_SECONDS)
+
+    def _make_archives(self, servers: Iterable[Server]) -> None:
+        for server in servers:
+            if process := self._process(server):
+                archives.make(server.files, server.kind, process.pid)
 
     def _end(self, servers: list[Server], *, at_once: bool = False) -> None:
         """End servers side by side; only an orderly end removes the record."""

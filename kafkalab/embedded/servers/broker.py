@@ -2,6 +2,7 @@
 
 import socket
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,9 +19,14 @@ SESSION_SECONDS = 3  # after which a broker that is not heard from any more is g
 
 
 class KafkaServer(JavaServer):
-    """A broker or a controller (Kafka documentation, "Broker Configs")."""
+    """A broker or a controller (Kafka documentation, "Broker Configs").
+
+    Attributes:
+        given: Its configuration, where somebody has given it another one than the lab's.
+    """
 
     heap: ClassVar = 512
+    given: Mapping[str, object] | None = None
 
     @property
     def number(self) -> int:
@@ -38,7 +44,7 @@ class KafkaServer(JavaServer):
 
     def configure(self) -> None:
         """Write its properties."""
-        write_properties(self.config, self.properties())
+        write_properties(self.config, self.properties() if self.given is None else self.given)
 
     def arguments(self) -> list[str]:
         """Return class path, main class and file."""
