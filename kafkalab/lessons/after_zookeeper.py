@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -110,15 +111,15 @@ class Traffic:
             for moment in times:
                 counts[int(moment / _BIN_SECONDS)] += 1
             axes.plot(bins, counts, style, drawstyle="steps-post", color=colour, label=name)
-        starts = [*self.steps.values(), bins[-1]]
         top = axes.get_ylim()[1]
-        for number, (name, begin) in enumerate(self.steps.items()):
-            axes.axvspan(begin, starts[number + 1], color=_GREY, alpha=0.06 + 0.1 * (number % 2), lw=0)
-            axes.text(begin, top, f" {name}", rotation=90, va="top", ha="left", color=_GREY)
-        axes.set(
-            title=title, xlabel="time (s)", ylabel="messages in each half second", xlim=(0, bins[-1]), ylim=(0, top)
-        )
-        axes.legend(loc="lower left")
+        for number, (begin, end) in enumerate(pairwise([*self.steps.values(), bins[-1]]), 1):
+            axes.axvspan(begin, end, color=_GREY, alpha=0.06 + 0.1 * (number % 2), lw=0)
+            axes.text((begin + end) / 2, top, str(number), va="bottom", ha="center")
+        for number, name in enumerate(self.steps, 1):
+            axes.plot([], [], " ", label=f"{number}  {name}")
+        axes.set_title(title, pad=20)
+        axes.set(xlabel="time (s)", ylabel="messages in each half second", xlim=(0, bins[-1]), ylim=(0, top))
+        figure.legend(loc="outside right center")
         return figure
 
     def _send(self) -> None:
