@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_RECORD = re.compile(r"^\| offset: (\d+) .*?(?:payload|(LeaderChange)): (\{.*\})$", re.MULTILINE)
+_BATCH = re.compile(r"^baseOffset: .* partitionLeaderEpoch: (\d+) ")
+_RECORD = re.compile(r"^\| offset: (\d+) .*?(?:payload|(LeaderChange)): (\{.*\})$")
 _EVERY_SECONDS = 0.005  # between two messages
 _LAST_SECONDS = 60  # that the last messages may take, to be acknowledged and to be read
 _BIN_SECONDS = 0.5
@@ -32,16 +33,20 @@ def metadata_records(dump: str) -> "pd.DataFrame":
         dump: What `kafka-dump-log --cluster-metadata-decoder` prints.
 
     Returns:
-        Two columns: `type`, such as `TOPIC_RECORD` (the message that the leader of the quorum begins with is a
-        `LeaderChange`), and `data`, the record's fields.
+        Three columns: `epoch`, the number of the election whose winner wrote the record; `type`, such as `TOPIC_RECORD`
+        (the message that the leader of the quorum begins with is a `LeaderChange`); `data`, the record's fields.
     """
     import pandas as pd  # noqa: PLC0415 - half a second that only tables need
 
-    rows = {}
-    for offset, change, text in _RECORD.findall(dump):
-        fields = json.loads(text)
-        rows[int(offset)] = (change, fields) if change else (fields["type"], fields["data"])
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["type", "data"])
+    epoch, rows = 0, {}
+    for line in dump.splitlines():
+        if batch := _BATCH.match(line):
+            epoch = int(batch[1])
+        elif record := _RECORD.match(line):
+            fields = json.loads(record[3])
+            kind, data = (record[2], fields) if record[2] else (fields["type"], fields["data"])
+            rows[int(record[1])] = (epoch, kind, data)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["epoch", "type", "data"])
 
 
 class Traffic:

@@ -9,9 +9,9 @@ from kafkalab.lessons.after_zookeeper import MODES, Traffic, draw_modes, metadat
 
 mpl.use("agg")
 DUMP = """Dumping 00000000000000000000.log
-baseOffset: 0 lastOffset: 0 count: 1 isControl: true position: 0 crc: 3305835150 isvalid: true
+baseOffset: 0 lastOffset: 0 count: 1 partitionLeaderEpoch: 3 isTransactional: false crc: 3305835150
 | offset: 0 CreateTime: 1 keySize: 4 sequence: -1 headerKeys: [] LeaderChange: {"version":0,"leaderId":100}
-baseOffset: 1 lastOffset: 2 count: 2 isControl: false position: 106 crc: 1491071722 isvalid: true
+baseOffset: 1 lastOffset: 2 count: 2 partitionLeaderEpoch: 4 isTransactional: false crc: 1491071722
 | offset: 1 CreateTime: 1 headerKeys: [] payload: {"type":"NO_OP_RECORD","version":0,"data":{}}
 | offset: 2 CreateTime: 1 headerKeys: [] payload: {"type":"TOPIC_RECORD","version":0,"data":{"name":"a payload: {}"}}
 """
@@ -21,6 +21,7 @@ def test_records_of_the_metadata_log():
     records = metadata_records(DUMP)
     assert list(records.index) == [0, 1, 2]
     assert list(records["type"]) == ["LeaderChange", "NO_OP_RECORD", "TOPIC_RECORD"]
+    assert list(records["epoch"]) == [3, 4, 4]
     assert records.loc[0, "data"]["leaderId"] == 100
     assert records.loc[2, "data"] == {"name": "a payload: {}"}
 
