@@ -184,7 +184,8 @@ def own_stack(
     Args:
         brokers: How many brokers, 1 to 5.
         mode: `zookeeper` or `kraft`; None takes KAFKALAB_MODE, or `zookeeper`.
-        controllers: How many of their own, without ZooKeeper; with none each broker is a controller too.
+        controllers: How many of their own, without ZooKeeper; with none each broker is a controller too. With
+            ZooKeeper, how many there are to move to: they are started by their names.
         secure: With TLS, users and permissions.
         started: How many of the brokers are started now; the others wait for `stack.start`. None means all.
 

@@ -19,8 +19,7 @@ class Options:
     Attributes:
         mode: `zookeeper` or `kraft`.
         ports: Each server's port, by its name, in the order in which the servers start.
-        quorum: The ports of the controllers' listeners, by the names of the servers that are controllers; empty with
-            ZooKeeper.
+        quorum: The ports of the controllers' listeners, by the names of the servers that are controllers.
         secure: With TLS, users and permissions.
     """
 
@@ -30,10 +29,21 @@ class Options:
     secure: bool = False
 
     @classmethod
-    def with_zookeeper(cls, zookeeper: int, brokers: Sequence[int], registry: int, *, secure: bool = False) -> Self:
-        """Return the options of a stack of ZooKeeper, brokers and a registry on these ports."""
-        ports = {"zookeeper": zookeeper, **_numbered("broker", brokers), "registry": registry}
-        return cls("zookeeper", ports, secure=secure)
+    def with_zookeeper(
+        cls, zookeeper: int, brokers: Sequence[int], registry: int, quorum: Sequence[int] = (), *, secure: bool = False
+    ) -> Self:
+        """Return the options of a stack of ZooKeeper, brokers and a registry on these ports.
+
+        Args:
+            zookeeper: ZooKeeper's port.
+            brokers: The brokers' ports.
+            registry: The registry's port.
+            quorum: The ports of controllers that the cluster can move to; they do not start with the stack.
+            secure: With TLS, users and permissions.
+        """
+        controllers = _numbered("controller", quorum)
+        ports = {"zookeeper": zookeeper, **controllers, **_numbered("broker", brokers), "registry": registry}
+        return cls("zookeeper", ports, controllers, secure)
 
     @classmethod
     def with_kraft(

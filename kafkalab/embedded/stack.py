@@ -76,7 +76,11 @@ class Stack:
         wanted = most if brokers is None else brokers
         asked = mode or settings.mode
         chosen = asked or (kept.options.mode if kept else MODE)
-        _check(chosen, wanted, controllers)
+        _check(chosen, wanted)
+        if controllers and chosen == "zookeeper":
+            raise LabError(
+                "a stack with ZooKeeper has no controllers of its own: take the mode 'kraft', or leave them out"
+            )
         if held and (held.mode != chosen or controllers not in {0, held.controllers}):
             there, here = _WITH[held.mode], _WITH[chosen]
             if held.mode == chosen:
@@ -111,18 +115,19 @@ class Stack:
         Args:
             brokers: How many, 1 to 5.
             mode: `zookeeper` or `kraft`; None takes KAFKALAB_MODE, or `zookeeper`.
-            controllers: How many of their own, without ZooKeeper; with none each broker is a controller too.
+            controllers: How many of their own, without ZooKeeper; with none each broker is a controller too. With
+                ZooKeeper, how many there are to move to: they are started by their names.
             secure: With TLS, users and permissions.
 
         Raises:
             LabError: There cannot be such a stack, or no ports are free.
         """
         chosen = mode or StackSettings.read().mode or MODE
-        _check(chosen, brokers, controllers)
+        _check(chosen, brokers)
         ports = free_ports(brokers)
         if chosen == "zookeeper":
-            zookeeper, registry = free_ports(2)
-            options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
+            zookeeper, registry, *quorum = free_ports(2 + controllers)
+            options = Options.with_zookeeper(zookeeper, ports, registry, quorum, secure=secure)
         else:
             registry, *quorum = free_ports(1 + (controllers or brokers))
             options = Options.with_kraft(ports, registry, quorum, apart=controllers > 0, secure=secure)
@@ -217,9 +222,9 @@ class Stack:
             if self.state() == "stopped":
                 shutil.rmtree(self.folder / "logs", ignore_errors=True)
             waiting = self._layout.named("broker")[started:] if started else []
-            chosen = [server for server in self._servers.values() if server.name not in waiting]
-            with self._started([server for server in chosen if not self._process(server)]):
-                self._wait_for(chosen)
+            wanted = [server for server in self._servers.values() if not server.late and server.name not in waiting]
+            with self._started([server for server in wanted if not self._process(server)]):
+                self._wait_for(wanted)
                 ports = self.options.broker_ports[:started]
                 ids = set(range(len(ports)))
                 known = "the brokers to know each other"
@@ -230,9 +235,7 @@ class Stack:
                     self._security.write_clients(self.bootstrap_servers)
                     self._security.grant(self.bootstrap_servers)
             self._ready.touch()
-            for kind, server in {server.kind: server for server in self._servers.values()}.items():
-                if process := self._process(server):
-                    archives.make(server.files, kind, process.pid)
+            self._make_archives({server.kind: server for server in wanted}.values())
 
     def down(self, *, wipe: bool = False) -> None:
         """Stop every server, in the order that lets the brokers sign off with ZooKeeper.
@@ -259,23 +262,30 @@ class Stack:
                 self._guard.communicate()
                 self._guard = None
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, properties: Mapping[str, object] | None = None) -> None:
         """Start one server and wait until it answers.
+
+        Args:
+            name: The server.
+            properties: The whole configuration of a broker or controller, in place of the lab's; it is kept for later
+                starts from this Python.
 
         Raises:
             LabError: There is no such server or no stack yet, or the server ended or did not answer in time.
         """
         chosen = self._server_of_made(name)
+        if properties is not None and isinstance(chosen, KafkaServer):
+            chosen.given = properties
         with self._locked(), self._started([] if self._process(chosen) else [chosen]):
             self._wait_for([chosen])
+            self._make_archives([chosen])
 
     def restart(self, name: str, properties: Mapping[str, object]) -> None:
         """Stop a broker and start it with other properties, as who runs it does after a change of its file.
 
         Args:
             name: The broker.
-            properties: What stands in place of its own properties, or beside them. It holds for each later start by
-                this object too.
+            properties: What stands in place of the properties that it had, or beside them.
 
         Raises:
             LabError: There is no such broker or no stack yet, or the broker does not start with these properties.
@@ -284,8 +294,7 @@ class Stack:
         if not isinstance(chosen, KafkaServer):
             raise LabError(f"{name} takes no properties: name one of {', '.join(self._layout.named('broker'))}")
         self.stop(name)
-        chosen.changed |= properties
-        self.start(name)
+        self.start(name, {**(chosen.given or chosen.properties()), **properties})
 
     def stop(self, name: str) -> None:
         """Ask one server to end, as an orderly shutdown does, and wait until it has."""
@@ -488,6 +497,11 @@ class Stack:
 
         wait_until(all_answer, f"{names} to answer (logs in {self.folder / 'logs'})", START_SECONDS)
 
+    def _make_archives(self, servers: Iterable[Server]) -> None:
+        for server in servers:
+            if process := self._process(server):
+                archives.make(server.files, server.kind, process.pid)
+
     def _end(self, servers: list[Server], *, at_once: bool = False) -> None:
         """End servers side by side; only an orderly end removes the record."""
         ending = {server: process for server in servers if (process := self._process(server))}
@@ -508,18 +522,16 @@ class Stack:
                 server.record.unlink(missing_ok=True)
 
 
-def _check(mode: str, brokers: int, controllers: int) -> None:
+def _check(mode: str, brokers: int) -> None:
     """Refuse what there cannot be.
 
     Raises:
-        LabError: There is no such mode, the brokers are not 1 to 5, or ZooKeeper is to have controllers beside it.
+        LabError: There is no such mode, or the brokers are not 1 to 5.
     """
     if mode not in SERVERS:
         raise LabError(f"there is no mode {mode!r}: take {' or '.join(map(repr, SERVERS))}")
     if not 1 <= brokers <= MOST_BROKERS:
         raise LabError(f"a stack has 1 to {MOST_BROKERS} brokers, not {brokers}")
-    if controllers and mode == "zookeeper":
-        raise LabError("a stack with ZooKeeper has no controllers of its own: take the mode 'kraft', or leave them out")
 
 
 def free_ports(count: int) -> list[int]:

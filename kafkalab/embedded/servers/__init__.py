@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from kafkalab.embedded.servers.broker import Broker
-from kafkalab.embedded.servers.kraft import Controller, Node
+from kafkalab.embedded.servers.kraft import BridgeController, Controller, Node
 from kafkalab.embedded.servers.registry import Registry
 from kafkalab.embedded.servers.server import Server
 from kafkalab.embedded.servers.zookeeper import ZooKeeper
 
 # for each mode, by the word that the names of servers begin with
 SERVERS: Mapping[str, Mapping[str, type[Server]]] = {
-    "zookeeper": {"zookeeper": ZooKeeper, "broker": Broker, "registry": Registry},
+    "zookeeper": {"zookeeper": ZooKeeper, "controller": BridgeController, "broker": Broker, "registry": Registry},
     "kraft": {"broker": Node, "controller": Controller, "registry": Registry},
 }

@@ -2,6 +2,7 @@
 
 import socket
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from kafkalab.embedded import HOST, artifacts
 from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.security import BROKER, Security
-from kafkalab.embedded.servers.server import JavaServer, Layout
+from kafkalab.embedded.servers.server import JavaServer
 from kafkalab.embedded.servers.zookeeper import ask
 
 SESSION_SECONDS = 3  # after which a broker that is not heard from any more is given up
@@ -21,14 +22,11 @@ class KafkaServer(JavaServer):
     """A broker or a controller (Kafka documentation, "Broker Configs").
 
     Attributes:
-        changed: Properties that stand in place of its own, or beside them, from its next start on.
+        given: Its configuration, where somebody has given it another one than the lab's.
     """
 
     heap: ClassVar = 512
-
-    def __init__(self, layout: Layout, name: str) -> None:
-        super().__init__(layout, name)
-        self.changed: dict[str, object] = {}
+    given: Mapping[str, object] | None = None
 
     @property
     def number(self) -> int:
@@ -46,7 +44,7 @@ class KafkaServer(JavaServer):
 
     def configure(self) -> None:
         """Write its properties."""
-        write_properties(self.config, {**self.properties(), **self.changed})
+        write_properties(self.config, self.properties() if self.given is None else self.given)
 
     def arguments(self) -> list[str]:
         """Return class path, main class and file."""

@@ -132,6 +132,17 @@ class Controller(KRaftServer):
         return True
 
 
+class BridgeController(Controller):
+    """A controller of Kafka 3.9, to which a cluster with ZooKeeper can move (KIP-866)."""
+
+    files: ClassVar = "kafka"
+    late: ClassVar = True
+
+    def configure(self) -> None:
+        """Write its properties; who moves a cluster formats the folder with that cluster's id."""
+        KafkaServer.configure(self)
+
+
 def _id(name: str) -> int:
     kind, _, number = name.rpartition("-")
     return int(number) + (_FIRST_CONTROLLER if kind == "controller" else 0)

@@ -44,12 +44,14 @@ class Server(ABC):
     Attributes:
         kind: What it is; servers of one kind share a class-data archive.
         files: The set of files that it is in, as the lock of the servers' files names it.
+        late: Whether it is started by its name alone, later than the stack.
         layout: The stack it belongs to.
         name: Its name in the stack, such as `broker-0`.
     """
 
     kind: ClassVar[str]
     files: ClassVar[str]
+    late: ClassVar[bool] = False
 
     def __init__(self, layout: Layout, name: str) -> None:
         self.layout = layout
