@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 import kafkalab
+from kafkalab.classroom.reports import TOPIC as REPORTS
 from kafkalab.cluster.topics import NOTES
 from kafkalab.headless import NOTEBOOKS
 
@@ -62,8 +63,8 @@ def test_backwards_without_zookeeper_on_a_secured_cluster_that_only_the_environm
         )
         left = names(theirs)
     assert ran.returncode == 0, ran.stdout[-5000:]
-    assert {name for name in left if not name.startswith("series.")} <= {NOTES}
-    assert NOTES in left
+    assert {name for name in left if not name.startswith("series.")} <= {NOTES, REPORTS, f"{REPORTS}-value"}
+    assert {NOTES, REPORTS} <= left
 
 
 def names(lab):
