@@ -196,6 +196,8 @@ class Stack:
             LabError: As `artifacts.fetch`.
         """
         sets = {server.files for server in SERVERS[mode].values()}
+        if source:  # what is not brought from there now cannot be fetched later
+            sets.add(tools.FILES)
         artifacts.fetch(source, sets)
         for files in sets:
             archives.make_base(files)
@@ -344,11 +346,12 @@ class Stack:
         return tools.run(files, name, *arguments)
 
     def state(self) -> str:
-        """Return `running`, `degraded` when only some servers run, or `stopped`."""
-        running = sum(self._process(server) is not None for server in self._servers.values())
-        if running == 0:
+        """Return `running`, `degraded` when only some of the servers that start with it run, or `stopped`."""
+        running = {name for name, server in self._servers.items() if self._process(server)}
+        if not running:
             self._refuse_elsewhere()
-        return "stopped" if running == 0 else "running" if running == len(self._servers) else "degraded"
+            return "stopped"
+        return "running" if running >= {name for name, s in self._servers.items() if not s.late} else "degraded"
 
     def status(self) -> dict[str, object]:
         """Return what `kafkalab status --json` prints."""

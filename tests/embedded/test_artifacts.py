@@ -14,6 +14,7 @@ from kafkalab.settings import StackSettings
 
 SLF4J = "org.slf4j:slf4j-api:1.7.36::jar"
 SIMPLE = "org.slf4j:slf4j-simple:1.7.36::jar"
+OPTIONS = "net.sf.jopt-simple:jopt-simple:5.0.4::jar"
 
 
 @pytest.fixture
@@ -32,18 +33,23 @@ def copied_cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """A lock of three files, real jars and an archive of a registry of two files, in a folder to fetch from."""
+    """A lock of four files, real jars and an archive of a registry of two files, in a folder to fetch from."""
     artifacts.fetch()
     (tmp_path / "app" / "lib").mkdir(parents=True)
     (tmp_path / "app" / "quarkus-run.jar").write_text("jar", encoding="ascii")
     (tmp_path / "app" / "lib" / "one.jar").write_text("library", encoding="ascii")
     source, entries = tmp_path / "servers", {}
     source.mkdir()
-    for coordinate in (SLF4J, SIMPLE):
+    for coordinate in (SLF4J, SIMPLE, OPTIONS):
         shutil.copy(StackSettings.read().cache / "jars" / artifacts.file_name(coordinate), source)
     with tarfile.open(source / "registry-1-all.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "app", ".")
-    for part, coordinate in (("kafka", SLF4J), ("kraft", SIMPLE), ("registry", "group:registry:1:all:tar.gz")):
+    for part, coordinate in (
+        ("kafka", SLF4J),
+        ("kraft", SIMPLE),
+        ("tools", OPTIONS),
+        ("registry", "group:registry:1:all:tar.gz"),
+    ):
         file = (source / artifacts.file_name(coordinate)).read_bytes()
         entries[part] = {coordinate: {"size": len(file), "sha256": hashlib.sha256(file).hexdigest()}}
     (tmp_path / "lock.toml").write_text(tomli_w.dumps(entries), encoding="utf-8")
@@ -119,11 +125,11 @@ def test_wrong_checksum_in_a_download_is_refused(copied_cache, monkeypatch, tmp_
     assert not (copied_cache / "jars" / "slf4j-api-1.7.36.jar").exists()
 
 
-def test_folder_for_a_room_without_a_network_brings_the_files_of_all_modes(small, no_network):
+def test_folder_for_a_room_without_a_network_brings_all_files(small, no_network):
     brought = CliRunner().invoke(app, ["fetch", "--from", str(small)])
     assert brought.exit_code == 0, brought.output
     jars = StackSettings.read().cache / "jars"
-    assert {path.name for path in jars.glob("*.jar")} == set(map(artifacts.file_name, (SLF4J, SIMPLE)))
+    assert {path.name for path in jars.glob("*.jar")} == set(map(artifacts.file_name, (SLF4J, SIMPLE, OPTIONS)))
 
 
 def test_folder_for_a_room_without_a_network_is_checked_on_arrival(monkeypatch, tmp_path, small, no_network):
