@@ -19,7 +19,10 @@ from kafkalab.embedded.stack import Stack, free_ports
 KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_fields.values()]
 
 
-LONG = ("test_series", "_exercise", "test_compose", "classroom", "doctor", "embedded", "notebooks")  # the longest first
+LONG = (  # the longest first
+    "02_exercise", "12_exercise", "test_series", "17_exercise", "_exercise", "test_compose", "classroom", "doctor",
+    "embedded", "notebooks",
+)  # fmt: skip
 SWEEP = """
 import contextlib, pathlib, shutil, sys
 from kafkalab.embedded.stack import Stack

@@ -22,11 +22,13 @@ SECRET = re.compile(r"(?<![\w-])(?=[\w-]*[A-Z])(?=[\w-]*[a-z])(?=[\w-]*\d)[\w-]{
 MACHINE = re.compile(r"/(?:root|home|Users|work|tmp)/|C:\\")
 
 
-def names_its_mode(path):
-    return any("own_stack(mode=" in cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+def leaves_the_mode_open(path):
+    """Return whether a lesson uses the cluster of the environment, or a stack without naming its mode."""
+    code = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+    return "kafkalab.connect(" in code or re.search(r"own_stack\((?!.*mode=)", code) is not None
 
 
-EITHER_MODE = [path for path in LESSONS if not names_its_mode(path)]
+EITHER_MODE = [path for path in LESSONS if leaves_the_mode_open(path)]
 PARTS = [EITHER_MODE[number::4] for number in range(4)]  # of about the same work
 
 

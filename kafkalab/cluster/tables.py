@@ -219,7 +219,14 @@ class _Layout:
         """Return decoded records as columns."""
         import pandas as pd  # noqa: PLC0415
 
-        return {name: pd.Series([row[name] for row in rows], dtype=dtype) for name, dtype in self.dtypes.items()}
+        columns = {}
+        for name, dtype in self.dtypes.items():
+            values = [row[name] for row in rows]
+            try:
+                columns[name] = pd.Series(values, dtype=dtype)
+            except (TypeError, ValueError):  # fastavro applies the writer's logical type, not the reader's
+                columns[name] = pd.Series(values, dtype=object)
+        return columns
 
     def _by_polars(self, container: BytesIO) -> "dict[str, pd.Series]":
         import polars as pl  # noqa: PLC0415 - it may not be installed

@@ -167,6 +167,6 @@ def draw_modes(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> "Figure":
         axes.set(
             title=title, xlabel="time (s)", yticks=range(len(modes)), yticklabels=modes, ylim=(len(modes) - 0.5, -0.5)
         )
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.1 * max(map(max, modes.values())))
         axes.grid(axis="x", alpha=0.3)
     return figure

@@ -349,6 +349,17 @@ def test_a_field_that_is_called_as_a_column(topic):
         topic.table()
 
 
+def test_a_time_that_the_reader_takes_for_a_number_is_what_the_deserializer_makes_of_it(topic, decoder):
+    """Fastavro applies the logical type of the writer."""
+    topic = topic()
+    kinds = ({"type": "long", "logicalType": "timestamp-millis"}, "long")
+    written, read = (
+        json.dumps({"type": "record", "name": "R", "fields": [{"name": "at", "type": kind}]}) for kind in kinds
+    )
+    topic.write(written, {"at": datetime(2026, 1, 1, tzinfo=UTC)})
+    assert [{"at": at} for at in topic.table(reader_schema=read)["at"]] == topic.official(read)
+
+
 def test_a_reader_schema_that_does_not_fit(topic, decoder):
     topic = topic()
     topic.write(READING, *readings(2))
