@@ -12,8 +12,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 import kafkalab
-from kafkalab.embedded import processes
+from kafkalab.embedded import artifacts, processes, tools
 from kafkalab.embedded.options import Options
+from kafkalab.embedded.servers import SERVERS
 from kafkalab.embedded.stack import Stack, free_ports
 
 KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_fields.values()]
@@ -52,9 +53,12 @@ def pytest_configure(config):
         os.environ["PYTEST_DEBUG_TEMPROOT"] = root  # for the stacks in folders of the tests too
         # ends all stacks and forgets them as soon as pytest is gone, however it ended
         config.kafkalab_sweep = processes._spawn([sys.executable, "-c", SWEEP, root], stdin=subprocess.PIPE)
+        for mode in SERVERS:  # now, for a notebook shows how far a download is, and nbval takes that for its output
+            Stack.fetch(mode)
+        artifacts.fetch(sets={tools.FILES})
     os.environ["KAFKALAB_HOME"] = str(home)
     os.environ["XDG_DATA_HOME"] = f"{home}-share"  # where an account's id is, on Linux
-    for name, port in zip(("ZOOKEEPER", "BROKER", "REGISTRY"), free_ports(3), strict=True):
+    for name, port in zip(("ZOOKEEPER", "CONTROLLER", "BROKER", "REGISTRY"), free_ports(4), strict=True):
         os.environ[f"KAFKALAB_{name}_PORT"] = str(port)
 
 

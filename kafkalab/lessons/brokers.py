@@ -121,6 +121,7 @@ def ended_sessions(stack: "Stack") -> list[tuple[str, str]]:
     return [
         (name, notice)
         for name in stack.names
+        if stack.log(name).exists()  # a server that was never started has none
         for notice in _SESSION_ENDED.findall(stack.log(name).read_text(encoding="utf-8", errors="replace"))
     ]
 
