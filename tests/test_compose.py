@@ -19,10 +19,9 @@ from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 from kafkalab.cli import app
-from kafkalab.embedded import HOST, artifacts, processes
+from kafkalab.embedded import HOST, processes, tools
 from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.options import Options
-from kafkalab.embedded.servers.server import FLAGS
 from kafkalab.embedded.stack import Stack, free_ports
 
 ROOT = Path(__file__).parents[1]
@@ -221,9 +220,7 @@ class Composed(Stack):
     @staticmethod
     def format(server, cluster):
         """Format a folder as the image does, with the addresses of its container."""
-        command = ["-cp", artifacts.class_path("kraft"), "kafka.tools.StorageTool", "format"]
-        formatted = run(artifacts.JAVA, *FLAGS, *command, f"--cluster-id={cluster}", "-c", server.config)
-        assert formatted.returncode == 0, formatted.stderr
+        tools.run(server.files, "kafka-storage", "format", f"--cluster-id={cluster}", "--config", str(server.config))
 
     def here(self, text, number=0):
         """Replace the containers' addresses, as a broker's container sees them, by this machine's."""

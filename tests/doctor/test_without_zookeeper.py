@@ -49,7 +49,6 @@ def test_client_that_the_brokers_no_longer_understand(named_secured, secured, mo
     monkeypatch.setattr(brokers, "_OLDEST_CLIENT", 0xFFFFFFFF)
     named_secured()
     [finding] = wrong()
-    print(finding)
     where = secured.client["bootstrap.servers"]
     assert finding.startswith(f"{where} is Kafka 4.1 or later, which no longer answers what librdkafka ")
     assert finding.endswith(" asks (KIP-896): install confluent-kafka 1.8.2 or newer")

@@ -122,12 +122,18 @@ def test_a_program_ends_though_a_member_works(config, more, status):
             program.kill()
 
 
-def test_timeline_has_a_bar_for_each_time_that_a_partition_was_owned(config):
+def two_members(config):
+    """Return a member, another that joined it, and when it did."""
     first = Member("first", config, TOPIC)
     wait_for([first])
     joined = time.monotonic()
     second = Member("second", config, TOPIC)
     wait_for([first, second])
+    return first, second, joined
+
+
+def test_timeline_has_a_bar_for_each_time_that_a_partition_was_owned(config):
+    first, second, joined = two_members(config)
     axes = draw_ownership([first, second], "Owners", {"second joins": joined}).axes[0]
     drawn = time.monotonic()
     first.close()
@@ -140,11 +146,7 @@ def test_timeline_has_a_bar_for_each_time_that_a_partition_was_owned(config):
 
 
 def test_rebalances_are_drawn_below_each_other_from_the_join_on(config):
-    first = Member("first", config, TOPIC)
-    wait_for([first])
-    joined = time.monotonic()
-    second = Member("second", config, TOPIC)
-    wait_for([first, second])
+    first, second, joined = two_members(config)
     first.close()
     second.close()
     teams = {"one": [first, second], "other": [first]}
