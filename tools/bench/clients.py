@@ -23,12 +23,11 @@ STRATEGY = {"subject.name.strategy": topic_subject_name_strategy}
 SENDING = {  # one set of settings, for the client and for Kafka's tool
     "acks": "all", "enable.idempotence": "true", "linger.ms": "20", "batch.size": "131072", "compression.type": "none",
 }  # fmt: skip
-SIZES = {
-    100: (1, 0.6),
-    1000: (4, 0.8),
-}  # bytes of a message: one in so many messages; the share of Java's rate to reach
+# bytes of a message: one in so many of the messages, the share of the rate of Kafka's tool that Python has to reach
+SIZES = {100: (1, 0.6), 1000: (4, 0.8)}
 PARTITIONS = 2
 QUIET = {"log_level": 3}  # a new broker's transaction coordinator is waited for
+MORE = 10  # times as many messages where nothing is encoded or decoded: Java compiles what it runs often
 WARM = 4  # one in so many of the tool's records comes before it measures, for Java compiles what it runs often
 
 

@@ -116,7 +116,7 @@ def of_one_size(lab, registry, size, goal, runs, number):
     raw_many = f"{raw}, {PROCESSES} processes"
     alone, java = "fastavro alone, no broker", "Kafka's tool in Java, not decoded"
     counts = {own: number, lessons: number, quick: 2 * number, quick_many: 2 * number}
-    counts |= dict.fromkeys((single, raw, raw_many, alone, java), 4 * number)
+    counts |= {alone: 2 * number} | dict.fromkeys((single, raw, raw_many, java), clients.MORE * number)
     ways = {
         own: partial(rate, lab, partial(bare, deserialize)),
         lessons: partial(rate, lab, partial(taught, deserialize)),
@@ -129,7 +129,7 @@ def of_one_size(lab, registry, size, goal, runs, number):
         java: partial(clients.java_consumer, lab, TOPIC),
     }
     lab.fresh_topic(TOPIC, partitions=PROCESSES)
-    clients.fill(lab, TOPIC, islice(cycle(framed), 4 * number))
+    clients.fill(lab, TOPIC, islice(cycle(framed), clients.MORE * number))
     ways[raw](counts[raw])  # the broker's Java has compiled what it runs
     rates = in_turns(runs, {name: partial(way, counts[name]) for name, way in ways.items()})
     for name in ways:

@@ -60,9 +60,9 @@ def in_turns(runs: int, ways: Mapping[str, Callable[[], Any]]) -> dict[str, list
 def shares(name: str, profile: cProfile.Profile, most: int = 4) -> Iterator[Row]:
     """Yield what share of the time each of the functions that take most has by itself."""
     stats = pstats.Stats(profile)
-    for (file, _, function), took in sorted(stats.stats.items(), key=lambda item: -item[1][2])[:most]:
-        place = "" if file == "~" else f"{Path(file).name}:"
-        yield row(f"{name} in {place}{function}", [100 * took[2] / stats.total_tt], "%")
+    for (file, line, function), took in sorted(stats.stats.items(), key=lambda item: -item[1][2])[:most]:
+        place = "" if file == "~" else f"{Path(file).name}:{line} "
+        yield row(f"{name} in {place}{function.strip('<>')}", [100 * took[2] / stats.total_tt], "%")
 
 
 PEAK = """

@@ -137,7 +137,7 @@ def of_one_size(lab, registry, size, goal, runs, number, folder):
     before, before_many = "encoded before", f"encoded before, {PROCESSES} processes"
     alone, java = "fastavro alone, no broker", "Kafka's tool in Java, encoded before"
     counts = {own: number, lessons: number, program: number // 4, quick: 2 * number, quick_many: 2 * number}
-    counts |= dict.fromkeys((before, before_many, alone, java), 4 * number)
+    counts |= {alone: 2 * number} | dict.fromkeys((before, before_many, java), clients.MORE * number)
 
     def several(send, count):
         return count / side_by_side(partial(timed, named, send, count // PROCESSES))
