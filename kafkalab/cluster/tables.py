@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _BATCH = 500  # messages that the client hands over at a time: what is in the processor's cache is read quickest
-_CHUNK = 50_000  # messages that are decoded at a time
+_CHUNK = 10_000  # messages that are decoded at a time
 _RECORDS = 1000  # of fastavro's that are there at a time
 _READ = (Message.value, Message.offset, Message.timestamp, Message.key, Message.headers)
 _BATCH_SECONDS = 0.2  # that the last batch of a partition waits for offsets that hold no message
