@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 NOTEBOOKS ?=
+ONLY ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lab notebooks exercises class offline bench lint lock clean
@@ -56,8 +57,8 @@ offline: setup  ## everything fetched, for a room without a network, into offlin
 class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on one stack
 	@$(BIN)/python -m tools.whole_class $(or $(N),30)
 
-bench: setup  ## measure start time, memory, import time and the cost of a live figure
-	$(BIN)/python -m tools.bench
+bench: setup $(VENV)/dev  ## measure start, set-up, producing, consuming, tables and more; ONLY="start table" some
+	@$(BIN)/python -m tools.bench $(ONLY)
 
 lint: $(VENV)/dev  ## ruff over code and notebooks, mypy over kafkalab
 	$(BIN)/ruff check

@@ -10,11 +10,12 @@ import json
 import operator
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from io import BytesIO
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-_CHUNK = 50_000  # messages that are Python objects at one time
+_BATCH = 500  # messages that the client hands over at a time: what is in the processor's cache is read quickest
+_CHUNK = 10_000  # messages that are decoded at a time
+_RECORDS = 1000  # of fastavro's that are there at a time
+_READ = (Message.value, Message.offset, Message.timestamp, Message.key, Message.headers)
 _BATCH_SECONDS = 0.2  # that the last batch of a partition waits for offsets that hold no message
 _ID_HEADER = "__value_schema_id"  # where a serializer may put the frame instead
 _KAFKAS = ("_partition", "_offset", "_timestamp", "_key", "_headers", "_schema_id")
@@ -93,10 +97,10 @@ def table(
     with registry_client(lab.registry) as registry:
         values = _Values(registry, topic, reader_schema)
         try:
-            chunks = [values.chunk(batch) for batch in _batches(lab.client, topic, start, end)]
+            chunks = [values.chunk(*chunk) for chunk in _chunks(lab.client, topic, start, end)]
         except KafkaException as error:
             raise LabError(f"topic {topic!r} cannot be read: {error.args[0].str()}") from None
-        chunks = chunks or [values.chunk([])]
+    chunks = chunks or [values.chunk(0, *([] for _ in _READ))]
     names = dict.fromkeys(str(name) for chunk in chunks for name in chunk)
     columns = {}
     for name in sorted(names, key=_KAFKAS.__contains__):  # the fields come first
@@ -108,12 +112,13 @@ def table(
     return pd.DataFrame(columns, copy=False)
 
 
-def _batches(
+def _chunks(
     client: dict[str, str], topic: str, start: int | datetime | None, end: int | datetime | None
-) -> Iterator[list[Message]]:
-    """Yield the messages between the bounds, one partition after the other."""
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the messages between the bounds, some at a time: their partition, and a list for each of `_READ`."""
     own = {"group.id": "kafkalab-reads", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
     own |= {"auto.offset.reset": "earliest"}  # where retention was faster
+    own |= {"queued.max.messages.kbytes": 8192}  # that wait in the client's memory
     with Consumer({**client, **own}) as consumer:
         found = consumer.list_topics(topic, ANSWER_SECONDS).topics[topic]
         if found.error:
@@ -124,15 +129,23 @@ def _batches(
             first = low if asked[0] is None else max(low, asked[0])
             last = high if asked[1] is None else min(high, asked[1])
             consumer.assign([TopicPartition(topic, partition, first)])
-            yield from _between(consumer, topic, first, last)
+            lists: list[list[Any]] = [[] for _ in _READ]
+            for batch in _batches(consumer, topic, first, last):
+                for kept, read in zip(lists, _READ, strict=True):
+                    kept.extend(map(read, batch))
+                if len(lists[0]) >= _CHUNK:
+                    yield partition, *lists
+                    lists = [[] for _ in _READ]
+            if lists[0]:
+                yield partition, *lists
 
 
-def _between(consumer: Consumer, topic: str, first: int, last: int) -> Iterator[list[Message]]:
-    """Yield the messages of the assigned partition from one offset until before another, in chunks."""
+def _batches(consumer: Consumer, topic: str, first: int, last: int) -> Iterator[list[Message]]:
+    """Yield the messages of the assigned partition from one offset until before another."""
     heard = time.monotonic()
     while first < last:
-        batch = consumer.consume(min(_CHUNK, last - first), _BATCH_SECONDS)
-        errors = {error.code(): error for error in map(Message.error, batch) if error}
+        batch = consumer.consume(min(_BATCH, last - first), _BATCH_SECONDS)
+        errors = {error.code(): error for error in filter(None, map(Message.error, batch))}
         ended = errors.pop(KafkaError._PARTITION_EOF, None)  # noqa: SLF001 - so the client calls it
         if errors:
             raise KafkaException(*errors.values())
@@ -210,18 +223,31 @@ class _Layout:
         container = BytesIO(self.header + lengths + block + self.header[-16:])
         if self.flat:
             return self._by_polars(container)
-        rows: list[Any] = list(fastavro.reader(container, self.reader and _guarded(self.reader)))
-        if any(row[_GUARD_FIELD] != _GUARD for row in rows):
-            raise ValueError("a body has another length than its record")
-        return self.typed(rows)
+        return self.typed(fastavro.reader(container, self.reader and _guarded(self.reader)), guarded=True)
 
-    def typed(self, rows: list[Any]) -> "dict[str, pd.Series]":
-        """Return decoded records as columns."""
+    def typed(self, records: Iterable[Any], *, guarded: bool = False) -> "dict[str, pd.Series]":
+        """Return decoded records as columns.
+
+        Args:
+            records: As fastavro reads them.
+            guarded: Whether each has the guard as one field more.
+
+        Raises:
+            ValueError: A guard is not where it belongs.
+        """
         import pandas as pd  # noqa: PLC0415
 
+        lists: dict[str, list[Any]] = {name: [] for name in (*self.dtypes, *[_GUARD_FIELD] * guarded)}
+        following = iter(records)
+        while some := list(islice(following, _RECORDS)):
+            for name, values in lists.items():
+                values += [record[name] for record in some]
+        guards = lists.pop(_GUARD_FIELD, [])
+        if guards.count(_GUARD) < len(guards):
+            raise ValueError("a body has another length than its record")
         columns = {}
         for name, dtype in self.dtypes.items():
-            values = [row[name] for row in rows]
+            values = lists.pop(name)
             try:
                 columns[name] = pd.Series(values, dtype=dtype)
             except (TypeError, ValueError):  # fastavro applies the writer's logical type, not the reader's
@@ -262,42 +288,47 @@ class _Values:
             raise LabError(f"reader_schema is not an Avro schema ({type(error).__name__}: {error})") from None
         self._dtypes = {} if self._reader is None else _dtypes(self._reader)
 
-    def chunk(self, batch: Sequence[Message]) -> "pd.DataFrame":
+    def chunk(
+        self,
+        partition: int,
+        values: list[bytes | None],
+        offsets: list[int],
+        times: list[tuple[int, int]],
+        keys: list[bytes | None],
+        headers: list[Any],
+    ) -> "pd.DataFrame":
         """Return the table of some messages of one partition, in their order.
 
         Raises:
             LabError: A value cannot be decoded.
         """
-        import numpy as np  # noqa: PLC0415
         import pandas as pd  # noqa: PLC0415
 
-        headers = list(map(Message.headers, batch))
-        values = list(map(Message.value, batch))
         if any(headers):
             values = [_framed(value, header) for value, header in zip(values, headers, strict=True)]
         frames = [value and value[:FRAME] for value in values]
         kinds = dict.fromkeys(frames) or {None: None}
         parts = []
         for kind in kinds:
-            rows = range(len(batch)) if len(kinds) == 1 else [row for row, frame in enumerate(frames) if frame == kind]
+            rows = range(len(frames)) if len(kinds) == 1 else [n for n, frame in enumerate(frames) if frame == kind]
             if kind is None:  # tombstones
                 fields = {name: pd.Series(index=range(len(rows)), dtype=dtype) for name, dtype in self._dtypes.items()}
             else:
-                fields = self._fields(kind, [values[row] for row in rows], [batch[row] for row in rows])
+                fields = self._fields(kind, [values[row] for row in rows], partition, [offsets[row] for row in rows])
             number = pd.NA if kind is None else int.from_bytes(kind[1:])
             fields["_schema_id"] = pd.Series(number, range(len(rows)), dtype=_WHOLE)
             parts.append(pd.DataFrame(fields, copy=False).set_axis(rows))
         table = parts[0] if len(parts) == 1 else pd.concat(parts).sort_index()
-        table["_partition"] = pd.Series(batch[0].partition() if batch else None, range(len(batch)), dtype="int32")
-        table["_offset"] = np.fromiter(map(Message.offset, batch), dtype="int64", count=len(batch))
-        table["_timestamp"] = pd.Series(
-            [stamp for _, stamp in map(Message.timestamp, batch)], dtype="datetime64[ms, UTC]"
-        )
-        table["_key"] = pd.Series(list(map(Message.key, batch)), dtype=object)
+        table["_partition"] = pd.Series(partition, range(len(offsets)), dtype="int32")
+        table["_offset"] = pd.Series(offsets, dtype="int64")
+        table["_timestamp"] = pd.Series([time for _, time in times], dtype="datetime64[ms, UTC]")
+        table["_key"] = pd.Series(keys, dtype=object)
         table["_headers"] = pd.Series(headers, dtype=object)
         return table
 
-    def _fields(self, frame: bytes, values: Sequence[Any], batch: Sequence[Message]) -> "dict[str, pd.Series]":
+    def _fields(
+        self, frame: bytes, values: Sequence[Any], partition: int, offsets: Sequence[int]
+    ) -> "dict[str, pd.Series]":
         """Decode values that have one frame.
 
         Raises:
@@ -307,33 +338,17 @@ class _Values:
             try:
                 self._layouts[frame] = self._layout(frame)
             except ValueError as error:
-                raise LabError(f"{self._place(batch[0])}: {error}") from None
+                raise LabError(f"{self._place(partition, offsets[0])}: {error}") from None
         layout = self._layouts[frame]
         bodies = [value[FRAME:] for value in values]
         try:
             return layout.columns(bodies)
         except Exception:  # noqa: BLE001 - each decoder has its own; the next lines find the message
-            return layout.typed([self._one(layout, body, message) for body, message in zip(bodies, batch, strict=True)])
+            places = (self._place(partition, offset) for offset in offsets)
+            return layout.typed(_one(layout, body, place) for body, place in zip(bodies, places, strict=True))
 
-    def _one(self, layout: _Layout, body: bytes, message: Message) -> Any:
-        """Decode one body as the official deserializer does.
-
-        Raises:
-            LabError: It does not fit the schema.
-        """
-        stream = BytesIO(body)
-        try:
-            value = fastavro.schemaless_reader(stream, layout.writer, layout.reader)
-        except Exception as error:  # noqa: BLE001 - any that a damaged body leads to
-            raise LabError(
-                f"{self._place(message)}: its body does not fit its schema ({type(error).__name__}: {error})"
-            ) from None
-        if left := len(stream.read()):
-            raise LabError(f"{self._place(message)}: {left} bytes of its body are left over, another schema wrote it")
-        return value if _is_record(layout.reader or layout.writer) else {"value": value}
-
-    def _place(self, message: Message) -> str:
-        return f"partition {message.partition()}, offset {message.offset()} of {self._topic!r}"
+    def _place(self, partition: int, offset: int) -> str:
+        return f"partition {partition}, offset {offset} of {self._topic!r}"
 
     def _layout(self, frame: bytes) -> _Layout:
         """Ask the registry for the schema of a frame.
@@ -377,6 +392,22 @@ class _Values:
             other = self._registry.get_version(reference.subject or "", reference.version or 0, deleted=True).schema
             named |= self._referenced(other) | {reference.name or "": json.loads(other.schema_str or "")}
         return named
+
+
+def _one(layout: _Layout, body: bytes, place: str) -> Any:
+    """Decode one body as the official deserializer does.
+
+    Raises:
+        LabError: It does not fit the schema.
+    """
+    stream = BytesIO(body)
+    try:
+        value = fastavro.schemaless_reader(stream, layout.writer, layout.reader)
+    except Exception as error:  # noqa: BLE001 - any that a damaged body leads to
+        raise LabError(f"{place}: its body does not fit its schema ({type(error).__name__}: {error})") from None
+    if left := len(stream.read()):
+        raise LabError(f"{place}: {left} bytes of its body are left over, another schema wrote it")
+    return value if _is_record(layout.reader or layout.writer) else {"value": value}
 
 
 def _framed(value: bytes | None, headers: Any) -> bytes | None:

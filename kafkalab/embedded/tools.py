@@ -3,19 +3,23 @@
 import subprocess
 
 from kafkalab.embedded import archives, artifacts, processes
-from kafkalab.embedded.servers.server import FLAGS
+from kafkalab.embedded.servers.server import FLAGS, QUIET
 from kafkalab.errors import LabError
 
 FILES = "tools"  # the set of files of those that come apart from the servers
 MAINS = {  # the class that each script runs
+    "kafka-consumer-perf-test": "org.apache.kafka.tools.ConsumerPerformance",
     "kafka-dump-log": "org.apache.kafka.tools.DumpLogSegments",
     "kafka-features": "org.apache.kafka.tools.FeatureCommand",
     "kafka-groups": "org.apache.kafka.tools.GroupsCommand",
     "kafka-metadata-quorum": "org.apache.kafka.tools.MetadataQuorumCommand",
+    "kafka-producer-perf-test": "org.apache.kafka.tools.ProducerPerformance",
     "kafka-share-groups": "org.apache.kafka.tools.consumer.group.ShareGroupCommand",
     "kafka-storage": "kafka.tools.StorageTool",
 }
 _SECONDS = 60
+# what measures runs as Kafka's scripts run it: the flags of a quick start would slow it down later
+_MEASURING = ("-Xmx512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", *QUIET)
 
 
 def run(files: str, name: str, *arguments: str) -> str:
@@ -32,7 +36,8 @@ def run(files: str, name: str, *arguments: str) -> str:
     Raises:
         LabError: The tool refused, or took more than a minute.
     """
-    java = [str(artifacts.JAVA), *FLAGS, *archives.flags(files, name, ends=True)]
+    flags = _MEASURING if name.endswith("-perf-test") else FLAGS
+    java = [str(artifacts.JAVA), *flags, *archives.flags(files, name, ends=True)]
     command = [*java, "-cp", artifacts.class_path(files), MAINS[name], *arguments]
     try:
         ended = subprocess.run(

@@ -10,11 +10,11 @@ from typing import ClassVar
 from kafkalab.embedded import archives, artifacts
 from kafkalab.embedded.security import Security
 
-FLAGS = (
-    "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",  # a server that starts soon and stays small
+QUIET = (
     "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr",  # a stale class-data archive is passed over silently
     "-XX:-UsePerfData",  # no file outside of the stack's folder
 )  # fmt: skip
+FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *QUIET)  # a server that starts soon and stays small
 
 
 @dataclass(frozen=True)
