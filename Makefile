@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 NOTEBOOKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab notebooks exercises class offline bench lint lock clean
+.PHONY: help setup run test lab notebooks exercises class offline bench soak lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on on
 
 bench: setup  ## measure start time, memory, import time and the cost of a live figure
 	$(BIN)/python -m tools.bench
+
+soak: setup  ## kill, pause and restart clients and brokers for MINUTES=60; stops where books do not balance
+	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/dev  ## ruff over code and notebooks, mypy over kafkalab
 	$(BIN)/ruff check

@@ -1,0 +1,48 @@
+"""Kill, pause and restart for so many minutes, and stop at the first round whose books do not balance: `make soak`."""
+
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from tempfile import mkdtemp
+
+import click
+import pandas as pd
+
+import kafkalab
+from kafkalab.embedded.servers import SERVERS
+from tools.soak.rounds import BREAKS
+from tools.soak.tally import Tally, play
+
+
+@click.command()
+@click.option("--minutes", default=60.0, help="How long, in all modes together.", show_default=True)
+@click.option("--rounds", type=int, help="How many in each mode, whatever time they take.")
+@click.option("--seed", type=int, help="Of the first round; the next one's is one more. Without it, the clock's.")
+@click.option("--mode", type=click.Choice(list(SERVERS)), help="Without it, one after the other.")
+@click.option("--break", "broken", type=click.Choice(list(BREAKS)), help="One round with this promise broken.")
+def main(minutes, rounds, seed, mode, broken):
+    """Clients and brokers under random faults; after each round, what was acknowledged has to be in its place."""
+    seed = int(time.time()) if seed is None else seed
+    folder = Path(mkdtemp(prefix="kafkalab-soak-"))
+    modes, tallies, wrong = [mode] if mode else list(SERVERS), {}, None
+    rounds = 1 if broken else rounds
+    for each in modes:
+        tally = tallies[each] = Tally()
+        end = time.monotonic() + minutes * 60 / len(modes)
+        with kafkalab.own_stack(3, mode=each) as lab:
+            for number in count():
+                if wrong or (number >= rounds if rounds else time.monotonic() > end):
+                    break
+                wrong = play(lab, each, seed + number, folder, tally, broken)
+                print(f"{each}, seed {seed + number}: {tally.row()}", flush=True)
+        if wrong:
+            break
+    print(pd.DataFrame({each: tally.row() for each, tally in tallies.items()}).fillna(0).to_string())
+    if wrong:
+        sys.exit(wrong)
+    folder.rmdir()
+
+
+if __name__ == "__main__":
+    main()
