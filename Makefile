@@ -59,7 +59,7 @@ class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on on
 bench: setup  ## measure start time, memory, import time and the cost of a live figure
 	$(BIN)/python -m tools.bench
 
-soak: setup  ## kill, pause and restart clients and brokers for MINUTES=60; stops where books do not balance
+soak: setup  ## kill, pause, cut and restart clients and brokers for MINUTES=60; stops where books do not balance
 	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/dev  ## ruff over code and notebooks, mypy over kafkalab

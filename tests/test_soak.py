@@ -12,19 +12,19 @@ import pytest
 
 import kafkalab
 from kafkalab.embedded.servers import SERVERS
-from tools.soak import script
+from tools.soak import cluster, script
 from tools.soak.books import Books, Entry
 from tools.soak.clients import KEYS
 from tools.soak.rounds import BREAKS
 from tools.soak.tally import Tally, play
 
-SEEDS = range(1, 6)
+SEEDS = range(5)
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def brokers(request):
-    with kafkalab.own_stack(3, mode=request.param) as lab:
-        yield lab
+    with cluster.started(request.param) as started:
+        yield started
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def kept():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_books_balance_after_kills(brokers, kept, seed):
     tally = Tally()
-    wrong = play(brokers, brokers.stack.options.mode, seed, kept, tally)
+    wrong = play(brokers, seed, kept, tally)
     assert not wrong, wrong
     assert tally.kills >= script.KILLS / 2
     assert tally.acknowledged > 200
@@ -48,7 +48,7 @@ def test_books_balance_after_kills(brokers, kept, seed):
 @pytest.mark.parametrize(("broken", "kind"), [("acks", "lost"), ("isolation", "doubled"), ("commit", "ahead")])
 def test_a_broken_promise_is_found(brokers, tmp_path, broken, kind):
     tally = Tally()
-    wrong = play(brokers, brokers.stack.options.mode, 0, tmp_path, tally, broken)
+    wrong = play(brokers, 0, tmp_path, tally, broken)
     assert [found for found, number in tally.found.items() if number] == [kind]
     assert f"--break {broken}" in wrong
     folder = next(tmp_path.iterdir())
@@ -67,6 +67,7 @@ def test_a_seed_gives_the_same_script_and_the_seeds_every_fault():
     assert {(fault.kind, fault.target.split("-")[0]) for fault in faults} == {
         *(("kill", name) for name in ("producer", "worker", "consumer", "broker")),
         *(("pause", name) for name in ("worker", "broker")),
+        ("cut", "broker"),
         ("restart", "broker"),
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Kill, pause and restart for so many minutes, and stop at the first round whose books do not balance: `make soak`."""
+"""Round after round for so many minutes, until one does not balance: `make soak`."""
 
 import sys
 import time
@@ -9,8 +9,8 @@ from tempfile import mkdtemp
 import click
 import pandas as pd
 
-import kafkalab
 from kafkalab.embedded.servers import SERVERS
+from tools.soak import cluster
 from tools.soak.rounds import BREAKS
 from tools.soak.tally import Tally, play
 
@@ -30,11 +30,11 @@ def main(minutes, rounds, seed, mode, broken):
     for each in modes:
         tally = tallies[each] = Tally()
         end = time.monotonic() + minutes * 60 / len(modes)
-        with kafkalab.own_stack(3, mode=each) as lab:
+        with cluster.started(each) as brokers:
             for number in count():
                 if wrong or (number >= rounds if rounds else time.monotonic() > end):
                     break
-                wrong = play(lab, each, seed + number, folder, tally, broken)
+                wrong = play(brokers, seed + number, folder, tally, broken)
                 print(f"{each}, seed {seed + number}: {tally.row()}", flush=True)
         if wrong:
             break

@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from kafkalab import LabError, wait_until
 from kafkalab.cluster.messages import all_messages
 from tools.soak.books import Books, Entry
+from tools.soak.cluster import Cluster
 from tools.soak.script import CLIENTS, Fault
 
 SECONDS = 120  # for whatever has to come back, on a machine that does other things too
@@ -107,7 +108,7 @@ class Round:
     """One round on a stack of three brokers.
 
     Attributes:
-        lab: The stack.
+        cluster: Three brokers.
         folder: Where the clients' files and logs are, and at the end the books.
         name: What its topics and groups are called.
         script: The faults of clients, and those of servers.
@@ -115,12 +116,16 @@ class Round:
         counted: How often each fault happened, and each client ended by itself.
     """
 
-    lab: object
+    cluster: Cluster
     folder: Path
     name: str
     script: tuple[list[Fault], list[Fault]]
     broken: str | None = None
     counted: Counter = field(default_factory=Counter)
+
+    @property
+    def lab(self):
+        return self.cluster.lab
 
     def run(self):
         """Play the script, heal, drain, and return the books.
@@ -198,6 +203,7 @@ class Round:
         begin, heal = {
             "kill": (stack.kill, stack.start),
             "restart": (stack.stop, stack.start),
+            "cut": (self.cluster.cut, self.cluster.heal),
             "pause": (lambda _: client.pause(), lambda _: client.resume()) if client else (stack.pause, stack.resume),
         }[fault.kind]
         begin(fault.target)

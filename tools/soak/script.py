@@ -14,7 +14,7 @@ class Fault:
 
     Attributes:
         after: Seconds since the one before it was over.
-        kind: `kill`, `pause`, `restart`.
+        kind: `kill`, `pause`, `cut`, `restart`.
         target: A client or a broker.
         lasts: Seconds until it is healed.
     """
@@ -31,14 +31,14 @@ class Fault:
 def write(seed):
     """Return the faults of the clients, and those of the servers that happen beside them."""
     chance = random.Random(seed)  # noqa: S311 - the same seed has to give the same script
-    broker = f"broker-{chance.randrange(3)}"
-    apart = chance.choice([
+    broker, worker = f"broker-{chance.randrange(3)}", f"worker-{chance.randrange(2)}"
+    apart = [
         Fault(1, "kill", broker, chance.uniform(0, 2)),
-        Fault(1, "kill", broker, chance.uniform(0, 2)),
-        Fault(1, "pause", broker, chance.uniform(0.5, 5)),  # a leader is given up after three
+        Fault(1, "cut", broker, chance.uniform(1, 6)),  # a leader is given up after three seconds
+        Fault(1, "pause", broker, chance.uniform(1, 6)),
         Fault(1, "restart", broker),
-        Fault(1, "pause", chance.choice(["worker-0", "worker-1"]), ZOMBIE_SECONDS),
-    ])  # fmt: skip
+        Fault(1, "pause", worker, ZOMBIE_SECONDS),
+    ][seed % 5]  # in turn: five rounds have them all
     killed = [name for name in CLIENTS if name != apart.target]
     weights = [3 if name.startswith("worker") else 2 for name in killed]
     clients = [Fault(chance.uniform(0.05, 0.5), "kill", name) for name in chance.choices(killed, weights, k=KILLS)]

@@ -36,12 +36,12 @@ class Tally:
         return {**row, "minutes": round(self.seconds / 60, 1)}
 
 
-def play(lab, mode, seed, folder, tally, broken=None):
+def play(cluster, seed, folder, tally, broken=None):
     """Play one round, and return None if its books balance, else what is needed to see it again."""
-    clients, servers = script.write(seed)
+    mode, (clients, servers) = cluster.mode, script.write(seed)
     if broken:  # nothing but what the promise stands against
         clients, servers = [], []
-    played = Round(lab, folder / f"{mode}-{seed}", f"soak-{seed}", (clients, servers), broken)
+    played = Round(cluster, folder / f"{mode}-{seed}", f"soak-{seed}", (clients, servers), broken)
     start, wrong, findings = time.monotonic(), None, {}
     try:
         books = played.run()
@@ -56,7 +56,7 @@ def play(lab, mode, seed, folder, tally, broken=None):
     tally.counted += played.counted
     tally.found += Counter({kind: len(lines) for kind, lines in findings.items()})
     if wrong:
-        played.keep(lab.stack.folder / "logs")
+        played.keep(cluster.lab.stack.folder / "logs")
         report = {
             "wrong": wrong, "seed": seed, "mode": mode, "broken": broken, "versions": versions(),
             "findings": findings, "clients": [asdict(f) for f in clients], "servers": [asdict(f) for f in servers],
