@@ -1,5 +1,7 @@
 """Round after round for so many minutes, until one does not balance: `make soak`."""
 
+import shutil
+import signal
 import sys
 import time
 from itertools import count
@@ -23,22 +25,31 @@ from tools.soak.tally import Tally, play
 @click.option("--break", "broken", type=click.Choice(list(BREAKS)), help="One round with this promise broken.")
 def main(minutes, rounds, seed, mode, broken):
     """Clients and brokers under random faults; after each round, what was acknowledged has to be in its place."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a job in the background ignores the first
+        signal.signal(number, signal.default_int_handler)
     seed = int(time.time()) if seed is None else seed
-    folder = Path(mkdtemp(prefix="kafkalab-soak-"))
-    modes, tallies, wrong = [mode] if mode else list(SERVERS), {}, None
     rounds = 1 if broken else rounds
-    for each in modes:
-        tally = tallies[each] = Tally()
-        end = time.monotonic() + minutes * 60 / len(modes)
-        with cluster.started(each) as brokers:
-            for number in count():
-                if wrong or (number >= rounds if rounds else time.monotonic() > end):
-                    break
-                wrong = play(brokers, seed + number, folder, tally, broken)
-                print(f"{each}, seed {seed + number}: {tally.row()}", flush=True)
-        if wrong:
-            break
-    print(pd.DataFrame({each: tally.row() for each, tally in tallies.items()}).fillna(0).to_string())
+    modes, tallies, wrong = [mode] if mode else list(SERVERS), {}, None
+    folder = Path(mkdtemp(prefix="kafkalab-soak-"))
+    try:
+        for each in modes:
+            tally = tallies[each] = Tally()
+            with cluster.started(each) as brokers:
+                print(f"{each}: {brokers.versions}", flush=True)
+                end = time.monotonic() + minutes * 60 / len(modes)
+                for number in range(rounds) if rounds else count():
+                    wrong = play(brokers, seed + number, folder, tally, broken)
+                    print(f"{each}, seed {seed + number}: {tally.line()}", flush=True)
+                    if wrong or (not rounds and time.monotonic() > end):
+                        break
+            if wrong:
+                break
+    except KeyboardInterrupt:
+        shutil.rmtree(folder)
+        raise
+    finally:
+        table = pd.DataFrame({each: tally.row() for each, tally in tallies.items()}).fillna(0)
+        print(table.map(lambda number: f"{number:g}").to_string())
     if wrong:
         sys.exit(wrong)
     folder.rmdir()

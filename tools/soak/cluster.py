@@ -1,11 +1,15 @@
 """Three brokers, each behind relays that can be cut."""
 
+import platform
+import tomllib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import permutations
 
+import confluent_kafka
+
 from kafkalab import Lab
-from kafkalab.embedded import HOST
+from kafkalab.embedded import HOST, artifacts
 from kafkalab.embedded.relay import Relay
 from kafkalab.embedded.stack import Stack
 
@@ -25,6 +29,14 @@ class Cluster:
     @property
     def mode(self):
         return self.lab.stack.options.mode
+
+    @property
+    def versions(self):
+        """The versions of Kafka, client and Python."""
+        wanted = tomllib.loads(artifacts.LOCK.read_text(encoding="utf-8"))["request"]
+        kafka = wanted[self.lab.stack._servers["broker-0"].files][0].rpartition(":")[2]
+        client, librdkafka = confluent_kafka.version(), confluent_kafka.libversion()[0]
+        return f"Kafka {kafka}, confluent-kafka {client}, librdkafka {librdkafka}, Python {platform.python_version()}"
 
     def cut(self, broker):
         for relay in self.relays[broker]:

@@ -1,16 +1,15 @@
 """What the rounds add up to, and all that is needed to see one again that does not balance."""
 
 import json
-import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-import confluent_kafka
+from confluent_kafka import KafkaException
 
 from kafkalab import LabError
 from tools.soak import script
-from tools.soak.rounds import Round
+from tools.soak.rounds import BREAKS, Round
 
 KINDS = ("lost", "doubled", "out of order", "ahead")
 
@@ -29,6 +28,10 @@ class Tally:
     def kills(self):
         return sum(number for what, number in self.counted.items() if what.startswith("kill "))
 
+    def line(self):
+        found = ", ".join(f"{self.found[kind]} {kind}" for kind in KINDS)
+        return f"{self.rounds} rounds, {self.kills} kills, {self.acknowledged} acknowledged, {found}"
+
     def row(self):
         faults = {what: self.counted[what] for what in sorted(self.counted)}
         found = {kind: self.found[kind] for kind in KINDS}
@@ -37,40 +40,43 @@ class Tally:
 
 
 def play(cluster, seed, folder, tally, broken=None):
-    """Play one round, and return None if its books balance, else what is needed to see it again."""
-    mode, (clients, servers) = cluster.mode, script.write(seed)
-    if broken:  # nothing but what the promise stands against
-        clients, servers = [], []
-    played = Round(cluster, folder / f"{mode}-{seed}", f"soak-{seed}", (clients, servers), broken)
+    """Play one round and add it to the tally.
+
+    Args:
+        cluster: Three brokers.
+        seed: What the script is written from.
+        folder: Where the round's own folder is kept if its books do not balance.
+        tally: What the rounds of this mode add up to.
+        broken: The promise that is broken on purpose: then there are no faults but the one that it stands against.
+
+    Returns:
+        None if the books balance, else what is needed to see the round again.
+    """
+    clients, servers = ([], []) if broken else script.write(seed)
+    played = Round(cluster, folder / f"{cluster.mode}-{seed}", f"soak-{seed}", (clients, servers), broken)
     start, wrong, findings = time.monotonic(), None, {}
     try:
         books = played.run()
         tally.acknowledged += len(books.acknowledged)
         if not books.balance():
-            findings = books.findings
-            wrong = ", ".join(f"{len(findings[kind])} {kind}" for kind in KINDS if findings[kind])
-    except LabError as error:
-        wrong = str(error)
+            findings = {kind: lines for kind, lines in books.findings.items() if lines}
+            wrong = ", ".join(f"{len(lines)} {kind}" for kind, lines in findings.items())
+    except (LabError, KafkaException) as error:
+        wrong = f"{type(error).__name__}: {error}"
     tally.rounds += 1
     tally.seconds += time.monotonic() - start
     tally.counted += played.counted
     tally.found += Counter({kind: len(lines) for kind, lines in findings.items()})
-    if wrong:
-        played.keep(cluster.lab.stack.folder / "logs")
-        report = {
-            "wrong": wrong, "seed": seed, "mode": mode, "broken": broken, "versions": versions(),
-            "findings": findings, "clients": [asdict(f) for f in clients], "servers": [asdict(f) for f in servers],
-        }  # fmt: skip
-        (played.folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        again = f"python -m tools.soak --rounds 1 --mode {mode} --seed {seed}" + f" --break {broken}" * bool(broken)
-        few = [line for lines in findings.values() for line in lines[:3]]
-        faults = [f"  {fault}" for fault in (*clients, *servers)]
-        lines = [f"{wrong} (seed {seed}, {mode}, {versions()})", *few, "script:", *faults]
-        return "\n".join([*lines, f"logs and books: {played.folder}", f"again: {again}"])
-    played.forget()
-    return None
-
-
-def versions():
-    client, librdkafka = confluent_kafka.version(), confluent_kafka.libversion()[0]
-    return f"confluent-kafka {client}, librdkafka {librdkafka}, Python {sys.version.split()[0]}"
+    if wrong is None:
+        played.forget()
+        return None
+    played.keep(cluster.lab.stack.folder / "logs")
+    again = f"python -m tools.soak --rounds 1 --mode {cluster.mode} --seed {seed}" + f" --break {broken}" * bool(broken)
+    report = {
+        "wrong": wrong, "seed": seed, "mode": cluster.mode, "versions": cluster.versions, "again": again,
+        "broken": {broken: BREAKS[broken]} if broken else None,
+        "script": {"clients": [*map(str, clients)], "servers": [*map(str, servers)]}, "findings": findings,
+    }  # fmt: skip
+    (played.folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    few = {**report, "findings": {kind: lines[:3] for kind, lines in findings.items()}, "logs and books": played.folder}
+    return json.dumps(few, indent=1, default=str)
