@@ -28,6 +28,7 @@ def produce(told, ended):
     def delivered(error, message):
         if error:
             raise KafkaException(error)
+        at_work(told)
         os.write(book, f"{message.value().decode()} {message.partition()} {message.offset()}\n".encode())
 
     sequence = 0
@@ -53,6 +54,7 @@ def work(told, ended):
             if not (messages := batch(consumer)):
                 continue
             producer.begin_transaction()
+            at_work(told)
             for message in messages:
                 made = f"{message.value().decode()} {message.partition()} {message.offset()}"
                 producer.produce(told["output"], made, message.key())
@@ -73,6 +75,7 @@ def consume(told, ended):
         while not ended.is_set():
             if not (messages := batch(consumer)):
                 continue
+            at_work(told)
             if told.get("commits") == "early":
                 commit(consumer, messages)
             if dies(told, "before the results"):
@@ -112,6 +115,17 @@ def commit(consumer, messages):
     for partition in consumer.commit(offsets=behind(messages), asynchronous=False):
         if partition.error:
             raise KafkaException(partition.error)
+
+
+def at_work(told):
+    """Let the soak know, once, that a kill meets more from now on than a Python that starts."""
+    if not told.pop("begun", False):
+        print(working(told["session"]), flush=True)
+    told["begun"] = True
+
+
+def working(session):
+    return f"session {session} is at work"
 
 
 def dies(told, point):

@@ -20,12 +20,14 @@ from confluent_kafka.admin import AdminClient
 
 from kafkalab import LabError, wait_until
 from kafkalab.cluster.messages import all_messages
+from tools.soak import clients
 from tools.soak.books import Books, Entry
 from tools.soak.cluster import Cluster
 from tools.soak.script import CLIENTS, Fault
 
 SECONDS = 120  # for whatever has to come back, on a machine that does other things too
 APART = {"process_group": 0} if sys.platform != "win32" else {}  # a Ctrl-C is meant for the soak alone
+BEGIN_SECONDS = 5  # for a client to be at work before it is killed; a broker that is away may not let it
 FIRST = 200  # messages, before anything is disturbed
 UNSEEN = 20  # messages acknowledged while nobody but the leader has them
 
@@ -53,6 +55,9 @@ class Client:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, **APART)
         self.sessions += 1
+
+    def is_at_work(self):
+        return clients.working(self.sessions - 1) in self._log.read_text(encoding="utf-8")
 
     def kill(self):
         """End it at once, start it again, and return whether it lived."""
@@ -113,7 +118,9 @@ class Round:
         name: What its topics and groups are called.
         script: The faults of clients, and those of servers.
         broken: The promise that is broken on purpose, if one is.
-        counted: How often each fault happened, and each client ended by itself.
+        counted: How often each fault happened and each client ended by itself; and, as a sign that kills met clients in
+            the middle of something, the messages of aborted transactions, those that are in the input though nobody
+            was told so, and those that the consumer was given more than once.
     """
 
     cluster: Cluster
@@ -182,14 +189,15 @@ class Round:
         """Play the clients' part of the script, and start what ends by itself until the round is over."""
         for fault in self.script[0]:
             self._tend_for(fault.after)
+            self._tend_for(BEGIN_SECONDS, self.clients[fault.target].is_at_work)
             if self.clients[fault.target].kill():
                 self.counted[f"kill {fault.target.split('-')[0]}"] += 1
         self._played = True
         self._tend_for(math.inf)
 
-    def _tend_for(self, seconds):
+    def _tend_for(self, seconds, enough=lambda: False):
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not self._over.wait(0.05):
+        while time.monotonic() < end and not enough() and not self._over.wait(0.05):
             for client in self.clients.values():
                 if client.tend():
                     self.counted[f"{client.told['role']} ended by itself"] += 1
@@ -235,23 +243,26 @@ class Round:
         for name in ("worker-0", "worker-1"):
             self.clients[name].end()
         outputs = self._read(self.output)
+        self.counted["aborted"] = len(self._read(self.output, "read_uncommitted")) - len(outputs)
         self._wait(lambda: self._has_committed("consumer", outputs), "the consumer to have read the whole output")
         self.clients["consumer"].end()
-        committed = self._committed("consumer")
-        return Books(self._entries("producer"), inputs, outputs, self._entries("consumer"), committed)
+        acknowledged, results = self._entries("producer"), self._entries("consumer")
+        self.counted["sent, unknown"] = len(inputs) - len(acknowledged)
+        self.counted["consumed again"] = len(results) - len(set(results))
+        return Books(acknowledged, inputs, outputs, results, self._committed("consumer"))
 
-    def _read(self, topic):
-        """Return what a read_committed reader finds, and keep it."""
+    def _read(self, topic, isolation="read_committed"):
+        """Return what a reader finds, and keep it."""
         messages = []
 
         def read():
             with suppress(LabError, KafkaException):  # a leader moved, or the machine is busy
-                messages[:] = all_messages(self.lab.client, topic)
+                messages[:] = all_messages({**self.lab.client, "isolation.level": isolation}, topic)
             return messages
 
         self._wait(read, f"the messages of {topic}")
         lines = [f"{message.value().decode()} {message.partition()} {message.offset()}" for message in messages]
-        (self.folder / f"{topic}.book").write_text("\n".join(lines), encoding="utf-8")
+        (self.folder / f"{topic}-{isolation}.book").write_text("\n".join(lines), encoding="utf-8")
         return [Entry.of(line) for line in lines]
 
     def _entries(self, name):
