@@ -11,9 +11,10 @@ import threading
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 KEYS = [f"key-{number}" for number in range(12)]
-PACE_SECONDS = 0.02  # between two messages of a key
+PACE_SECONDS = 0.05  # between two messages of a key
 UNSENT = 500  # messages that may wait for a broker
 BATCH = 50
+WHOLE = " ."  # at the end of a line that was written to its end
 ANSWER_SECONDS = 60  # on a busy machine whose brokers are killed
 DELIVERY_SECONDS = 120
 
@@ -29,7 +30,7 @@ def produce(told, ended):
         if error:
             raise KafkaException(error)
         at_work(told)
-        os.write(book, f"{message.value().decode()} {message.partition()} {message.offset()}\n".encode())
+        write_down(book, [message])
 
     sequence = 0
     while not ended.wait(PACE_SECONDS):
@@ -80,8 +81,7 @@ def consume(told, ended):
                 commit(consumer, messages)
             if dies(told, "before the results"):
                 os._exit(1)
-            lines = [f"{m.value().decode()} {m.partition()} {m.offset()}\n" for m in messages]
-            os.write(book, "".join(lines).encode())
+            write_down(book, messages)
             commit(consumer, messages)
 
 
@@ -134,8 +134,15 @@ def dies(told, point):
 
 
 def append_to(path):
-    """Open a file whose lines stay when the process is killed right after it wrote them."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    """Open a file whose lines stay when the process is killed; a kill may have torn the last one."""
+    book = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(book, b"\n")
+    return book
+
+
+def write_down(book, messages):
+    lines = [f"{m.value().decode()} {m.partition()} {m.offset()}{WHOLE}\n" for m in messages]
+    os.write(book, "".join(lines).encode())
 
 
 def listen(ended):

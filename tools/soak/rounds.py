@@ -190,6 +190,8 @@ class Round:
         for fault in self.script[0]:
             self._tend_for(fault.after)
             self._tend_for(BEGIN_SECONDS, self.clients[fault.target].is_at_work)
+            if self._over.is_set():
+                return
             if self.clients[fault.target].kill():
                 self.counted[f"kill {fault.target.split('-')[0]}"] += 1
         self._played = True
@@ -266,7 +268,8 @@ class Round:
         return [Entry.of(line) for line in lines]
 
     def _entries(self, name):
-        return [Entry.of(line) for line in self._file(name).read_text(encoding="utf-8").splitlines()]
+        lines = self._file(name).read_text(encoding="utf-8").splitlines()
+        return [Entry.of(line.removesuffix(clients.WHOLE)) for line in lines if line.endswith(clients.WHOLE)]
 
     def _has_committed(self, role, entries):
         """Return whether a group's committed offsets are behind the last entry of each partition."""
@@ -280,7 +283,7 @@ class Round:
         topic = self.input if role == "worker" else self.output
         with Consumer({**self.lab.client, "group.id": f"{self.name}-{role}s", "log_level": 0}) as consumer:
             asked = [TopicPartition(topic, partition) for partition in range(3)]
-            return {found.partition: max(found.offset, 0) for found in consumer.committed(asked, timeout=10)}
+            return {found.partition: max(found.offset, 0) for found in consumer.committed(asked, timeout=5)}
 
     def _acknowledged(self, partition=None):
         """Return how many messages are acknowledged, in all or in one partition."""

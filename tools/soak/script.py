@@ -28,7 +28,7 @@ class Fault:
         return f"after {self.after:.2f} s {self.kind} {self.target}" + f" for {self.lasts:.2f} s" * bool(self.lasts)
 
 
-def write(seed):
+def write(seed, kills=KILLS):
     """Return the faults of the clients, and those of the servers that happen beside them."""
     chance = random.Random(seed)  # noqa: S311 - the same seed has to give the same script
     broker, worker = f"broker-{chance.randrange(3)}", f"worker-{chance.randrange(2)}"
@@ -41,5 +41,5 @@ def write(seed):
     ][seed % 5]  # in turn: five rounds have them all
     killed = [name for name in CLIENTS if name != apart.target]
     weights = [3 if name.startswith("worker") else 2 for name in killed]
-    clients = [Fault(chance.uniform(0.05, 0.5), "kill", name) for name in chance.choices(killed, weights, k=KILLS)]
+    clients = [Fault(chance.uniform(0.05, 0.5), "kill", name) for name in chance.choices(killed, weights, k=kills)]
     return clients, [apart]

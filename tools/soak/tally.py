@@ -39,7 +39,7 @@ class Tally:
         return {**row, "minutes": round(self.seconds / 60, 1)}
 
 
-def play(cluster, seed, folder, tally, broken=None):
+def play(cluster, seed, folder, tally, broken=None, kills=script.KILLS):
     """Play one round and add it to the tally.
 
     Args:
@@ -48,11 +48,12 @@ def play(cluster, seed, folder, tally, broken=None):
         folder: Where the round's own folder is kept if its books do not balance.
         tally: What the rounds of this mode add up to.
         broken: The promise that is broken on purpose: then there are no faults but the one that it stands against.
+        kills: How many of clients there are.
 
     Returns:
         None if the books balance, else what is needed to see the round again.
     """
-    clients, servers = ([], []) if broken else script.write(seed)
+    clients, servers = ([], []) if broken else script.write(seed, kills)
     played = Round(cluster, folder / f"{cluster.mode}-{seed}", f"soak-{seed}", (clients, servers), broken)
     start, wrong, findings = time.monotonic(), None, {}
     try:
