@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 
 from confluent_kafka import KafkaException
 
@@ -11,6 +12,7 @@ from kafkalab import LabError
 from tools.soak import script
 from tools.soak.rounds import BREAKS, Round
 
+NUMBERS = count()  # of the rounds of this process: names of which nothing is left on the brokers
 KINDS = ("lost", "doubled", "out of order", "ahead")
 
 
@@ -54,7 +56,7 @@ def play(cluster, seed, folder, tally, broken=None, kills=script.KILLS):
         None if the books balance, else what is needed to see the round again.
     """
     clients, servers = ([], []) if broken else script.write(seed, kills)
-    played = Round(cluster, folder / f"{cluster.mode}-{seed}", f"soak-{seed}", (clients, servers), broken)
+    played = Round(cluster, folder / f"{cluster.mode}-{seed}", f"soak-{next(NUMBERS)}", (clients, servers), broken)
     start, wrong, findings = time.monotonic(), None, {}
     try:
         books = played.run()
