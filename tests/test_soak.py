@@ -46,8 +46,11 @@ def test_books_balance_after_kills(brokers, kept, seed):
     assert tally.acknowledged > 200
 
 
-@pytest.mark.parametrize("brokers", ["kraft"], indirect=True)
-@pytest.mark.parametrize(("broken", "kind"), [("acks", "lost"), ("isolation", "doubled"), ("commit", "ahead")])
+@pytest.mark.parametrize(
+    ("brokers", "broken", "kind"),
+    [("zookeeper", "acks", "lost"), ("kraft", "isolation", "doubled"), ("kraft", "commit", "ahead")],
+    indirect=["brokers"],
+)
 def test_a_broken_promise_is_found(brokers, tmp_path, broken, kind):
     tally = Tally()
     wrong = play(brokers, 0, tmp_path, tally, broken)
