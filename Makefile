@@ -6,7 +6,7 @@ NOTEBOOKS ?=
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab notebooks exercises class offline bench lint lock clean
+.PHONY: help setup run test lab notebooks exercises class offline bench soak lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ class: setup  ## run lesson 00 and its exercise for N=30 learners at once, on on
 
 bench: setup $(VENV)/dev  ## measure start, set-up, producing, consuming, tables and more; ONLY="start table" some
 	@$(BIN)/python -m tools.bench $(ONLY)
+
+soak: setup  ## kill, pause, cut and restart clients and brokers for MINUTES=60; stops where books do not balance
+	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/dev  ## ruff over code and notebooks, mypy over kafkalab
 	$(BIN)/ruff check
