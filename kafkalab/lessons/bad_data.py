@@ -9,6 +9,7 @@ from kafkalab.cluster import proxies
 from kafkalab.cluster.lab import Lab
 from kafkalab.embedded import HOST
 from kafkalab.figures.colours import COLOURS
+from kafkalab.waiting import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +31,7 @@ class Relay:
     It hands on what reads (GET), and it begins open.
 
     Attributes:
-        client: What `SchemaRegistryClient` takes.
+        client: What `SchemaRegistryClient` takes, with a limit for each answer.
 
     Args:
         lab: Whose registry answers.
@@ -55,7 +56,10 @@ class Relay:
         self._server: ThreadingHTTPServer | None = None
         self._port = 0  # any, the first time
         self.open()
-        self.client: dict[str, object] = {"url": f"http://{HOST}:{self._port}"}
+        self.client: dict[str, object] = {
+            "url": f"http://{HOST}:{self._port}",
+            "timeout": ANSWER_SECONDS,  # the client of itself waits for ever
+        }
 
     def open(self) -> None:
         """Listen, at the same address as before."""
