@@ -106,10 +106,16 @@ class Worker:
         """Wait until it has suspended itself (SIGSTOP).
 
         Raises:
-            LabError: It has not in time.
+            LabError: It has not in time, or it has ended.
         """
         process = psutil.Process(self._process.pid)
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the worker to suspend itself", _SECONDS)
+
+        def stands() -> bool:
+            return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+
+        wait_until(stands, "the worker to suspend itself", _SECONDS)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            raise LabError(f"the worker did not suspend itself, it ended with {self.wait()}")
 
     def resume(self) -> None:
         """Let it go on (SIGCONT)."""
