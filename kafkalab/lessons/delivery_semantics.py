@@ -2,11 +2,15 @@
 
 import inspect
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import psutil
 
@@ -52,6 +56,11 @@ def _work() -> None:
         print("done", flush=True)
 
 
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
 class Worker:
     """Functions of a notebook at work in a process of their own, which ends with the program that made it.
 
@@ -62,17 +71,24 @@ class Worker:
         functions: Defined in a notebook or a module.
         job: What the last one is called with. It goes through a pipe, because it may hold a password, and everybody can
             read the arguments of a process.
+
+    Raises:
+        LabError: It does not begin in time.
     """
 
     def __init__(self, functions: Sequence[Callable[..., object]], job: Mapping[str, object]) -> None:
         command = [sys.executable, "-P", "-c", f"{inspect.getsource(_work)}\n_work()"]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        # A group of its own: the stop button does not reach it. If it is suspended when its parent ends, the system
-        # ends it (POSIX: SIGHUP and SIGCONT to a group that becomes orphaned).
-        self._process = subprocess.Popen(command, **pipes, text=True, process_group=0)
+        # A group of its own: the stop button does not reach it. If it is suspended when its parent is killed, the
+        # system ends it (POSIX: SIGHUP and SIGCONT to a group that becomes orphaned).
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
+        weakref.finalize(self, _end, self._process)  # also a suspended one, when it is forgotten or the notebook ends
         program = "\n\n".join(inspect.getsource(function) for function in functions)
         print(json.dumps([program, functions[-1].__name__, job]), file=self._process.stdin, flush=True)
-        next(iter(self._process.stdout or ()), "")  # "begins", or nothing if it cannot
+        told = cast("IO[str]", self._process.stdout).fileno()
+        if not select.select([told], [], [], _SECONDS)[0]:
+            raise LabError(f"timed out after {_SECONDS} s waiting for a worker to begin")
+        os.read(told, len("begins\n"))  # no more than that, the rest is for communicate(); nothing if it cannot begin
 
     def wait(self, seconds: float = _SECONDS) -> str:
         """Wait until it has ended, and say how.
@@ -93,14 +109,16 @@ class Worker:
         finally:
             self.kill()
         told, errors = self._process.communicate()
-        if self._process.returncode == 1:
-            raise LabError(f"the worker ended with {errors.strip().splitlines()[-1]}")
-        return told.strip() or "killed"
+        if self._process.returncode == -signal.SIGKILL:
+            return "killed"
+        if self._process.returncode or not told.strip():
+            lines = errors.strip().splitlines() or [f"the exit code {self._process.returncode}"]
+            raise LabError(f"the worker ended with {lines[-1]}")
+        return told.strip()
 
     def kill(self) -> None:
         """End it at once, wherever it is (SIGKILL), if it has not ended yet."""
-        self._process.kill()
-        self._process.communicate()
+        _end(self._process)
 
     def wait_until_suspended(self) -> None:
         """Wait until it has suspended itself (SIGSTOP).

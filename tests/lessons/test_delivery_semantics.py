@@ -37,6 +37,20 @@ def wrong(job):
     return job["no such key"]
 
 
+def refused_at_once(_job):
+    Producer({"no such setting": 1})
+
+
+def terminated(_job):
+    psutil.Process().terminate()
+
+
+def left_without_a_word(_job):
+    import os  # noqa: PLC0415 - a worker does not know it
+
+    os._exit(0)
+
+
 def endless(job):
     note("x", job)
     while True:
@@ -81,6 +95,26 @@ def test_error_of_kafka_is_an_ending_and_another_one_is_told(job):
     assert Worker([refused], job).wait() == "_FENCED, fatal"
     with pytest.raises(kafkalab.LabError, match=r"^the worker ended with KeyError: 'no such key'$"):
         Worker([wrong], job).wait()
+
+
+def test_error_right_after_the_beginning_is_told(job):
+    for _ in range(5):
+        assert Worker([refused_at_once], job).wait() == "_INVALID_ARG"
+
+
+def test_only_sigkill_is_called_killed(job):
+    with pytest.raises(kafkalab.LabError, match=r"^the worker ended with the exit code -15$"):
+        Worker([terminated], job).wait()
+    with pytest.raises(kafkalab.LabError, match=r"^the worker ended with the exit code 0$"):
+        Worker([left_without_a_word], job).wait()
+
+
+def test_suspended_worker_that_is_forgotten_is_killed(job):
+    worker = Worker([note, count_up], {**job, "at": 2, "then": "suspend"})
+    worker.wait_until_suspended()
+    process = psutil.Process(worker._process.pid)
+    del worker
+    kafkalab.wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "its end")
 
 
 def test_worker_that_does_not_end_is_killed(job):
