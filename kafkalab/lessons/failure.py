@@ -34,7 +34,7 @@ _ACKNOWLEDGED, _READ, _LATENCY = COLOURS[3], COLOURS[4], COLOURS[5]  # the first
 class Load:
     """Numbers that are sent to a topic and read by a group, in the background and for the length of a `with`.
 
-    At its end nothing more is sent, and it waits until what was sent is acknowledged and read. When an error or an
+    It is for one `with` only. At its end nothing more is sent, and it waits until what was sent is acknowledged and read. When an error or an
     interrupt ends it, it waits for nothing.
 
     Attributes:
@@ -77,10 +77,13 @@ class Load:
 
     def __enter__(self) -> Self:
         self._begin = time.monotonic()
-        for thread in self._threads:
-            thread.start()
+        *flow, look = self._threads
         try:
-            self.wait(lambda: self.read and self.states, "the first messages to be read")
+            look.start()
+            self.wait(lambda: self.states, f"the partitions of {self._topic}")
+            for thread in flow:
+                thread.start()
+            self.wait(lambda: self.read, "the first messages to be read")
         except BaseException:
             self._end(dropped=True)
             raise
@@ -184,6 +187,7 @@ class Load:
         figure.suptitle(title)
         leaders, in_sync, latency, messages = panels
         draw_leaders(leaders, history)
+        leaders.get_legend().set_bbox_to_anchor((1, 1.4), leaders.transAxes)  # above the events
         draw_in_sync(in_sync, history)
         latency.plot(*zip(*self._latency, strict=True), ".", color=_LATENCY, markersize=3)
         latency.set_title("Latency: from the sending of a message until it is acknowledged", loc="left")
@@ -216,7 +220,8 @@ class Load:
         self._enough.set()
         self._over.set()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def _work(self, work: Callable[[], None]) -> None:
         """Do what a thread does, and keep the error that ends it."""
@@ -227,10 +232,10 @@ class Load:
 
     def _send(self) -> None:
         with Producer({"log_level": 0, **self._settings["producer"]}) as producer:
-            partitions, number = len(producer.list_topics(self._topic, _LAST_SECONDS).topics[self._topic].partitions), 0
+            number = 0
             while not self._enough.is_set() and self.seconds < _MOST_SECONDS:
                 report = self._reporter(number)
-                producer.produce(self._topic, str(number), partition=number % partitions, on_delivery=report)
+                producer.produce(self._topic, str(number), partition=number % len(self.states), on_delivery=report)
                 number += 1
                 producer.poll(_EVERY_SECONDS)
             end = time.monotonic() + _LAST_SECONDS
