@@ -34,8 +34,8 @@ _ACKNOWLEDGED, _READ, _LATENCY = COLOURS[3], COLOURS[4], COLOURS[5]  # the first
 class Load:
     """Numbers that are sent to a topic and read by a group, in the background and for the length of a `with`.
 
-    It is for one `with` only. At its end nothing more is sent, and it waits until what was sent is acknowledged and read. When an error or an
-    interrupt ends it, it waits for nothing.
+    It is for one `with` only. At its end nothing more is sent, and it waits until what was sent is acknowledged and
+    read. When an error or an interrupt ends it, it waits for nothing.
 
     Attributes:
         acknowledged: The numbers that were acknowledged, in the order of their reports.
