@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _EVERY_SECONDS = 0.005  # between two messages
 _LOOK_SECONDS = 0.1  # between two looks at the partitions
-_ASK_SECONDS = 0.4  # a look may take; a broker that is paused does not answer
+_ASK_SECONDS = 2  # a look may take; a broker that is paused does not answer
 _PATIENCE = {"socket.timeout.ms": 1000}  # after which the looker leaves such a broker; the default is a minute
 _LAST_SECONDS = 60  # for what was sent to be acknowledged and read, once nothing more is sent
 _MOST_SECONDS = 300  # after which it sends no more, whatever the cell does
@@ -221,7 +221,7 @@ class Load:
         self._over.set()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
+                thread.join(60)
 
     def _work(self, work: Callable[[], None]) -> None:
         """Do what a thread does, and keep the error that ends it."""
@@ -275,12 +275,12 @@ class Load:
                 self._looks.append((moment, states))
 
 
-def draw_dial(dial: "pd.DataFrame") -> "Figure":
-    """Draw a bar for each setting of the dial: the messages that were refused, lost and kept.
+def draw_choices(choices: "pd.DataFrame") -> "Figure":
+    """Draw a bar for each choice of settings: the messages that were refused, lost and kept.
 
     Args:
-        dial: Columns `refused`, `lost` and `kept` (messages) and `meanwhile` (who led while the leader was away), with
-            the settings as the index.
+        choices: Columns `refused`, `lost` and `kept` (messages) and `meanwhile` (who led while the leader was away),
+            with the settings as the index.
     """
     import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
 
@@ -289,15 +289,15 @@ def draw_dial(dial: "pd.DataFrame") -> "Figure":
         "refused": {"color": "white", "edgecolor": "black", "hatch": "//"},
         "lost": {"color": "black"},
     }
-    figure, axes = plt.subplots(figsize=(10, 1.2 + 0.34 * len(dial)), layout="constrained")
-    left, rows = [0] * len(dial), range(len(dial))
+    figure, axes = plt.subplots(figsize=(10, 1.2 + 0.34 * len(choices)), layout="constrained")
+    left, rows = [0] * len(choices), range(len(choices))
     for column, look in looks.items():
-        axes.barh(rows, dial[column], left=left, height=0.7, label=column, **look)
-        left = [begin + width for begin, width in zip(left, dial[column], strict=True)]
-    for row, (end, meanwhile) in enumerate(zip(left, dial["meanwhile"], strict=True)):
+        axes.barh(rows, choices[column], left=left, height=0.7, label=column, **look)
+        left = [begin + width for begin, width in zip(left, choices[column], strict=True)]
+    for row, (end, meanwhile) in enumerate(zip(left, choices["meanwhile"], strict=True)):
         axes.text(end * 1.02, row, f"meanwhile led by {meanwhile}", va="center", fontsize=9)
-    axes.set_yticks(rows, [", ".join(map(str, setting)) for setting in dial.index])
-    axes.set(xlabel="messages", ylabel=", ".join(map(str, dial.index.names)), xlim=(0, 1.35 * max(left)))
+    axes.set_yticks(rows, [", ".join(map(str, setting)) for setting in choices.index])
+    axes.set(xlabel="messages", ylabel=", ".join(map(str, choices.index.names)), xlim=(0, 1.35 * max(left)))
     axes.set_title("Refused, lost or kept", loc="left")
     axes.invert_yaxis()
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from confluent_kafka import Producer
 
-from kafkalab.lessons.failure import Load, draw_dial
+from kafkalab.lessons.failure import Load, draw_choices
 
 mpl.use("agg")
 
@@ -82,12 +82,12 @@ def test_what_ends_a_thread_is_raised_where_the_load_is_waited_for(lab):
     assert not threads()
 
 
-def test_figure_of_the_dial_has_a_bar_of_all_messages_for_each_setting():
+def test_figure_of_the_choices_has_a_bar_of_all_messages_for_each_setting():
     index = pd.MultiIndex.from_tuples([("0", 1), ("all", 2)], names=["acks", "min.insync.replicas"])
-    dial = pd.DataFrame(
+    choices = pd.DataFrame(
         {"refused": [0, 5], "lost": [5, 0], "kept": [0, 0], "meanwhile": ["nobody", "the follower"]}, index=index
     )
-    figure = draw_dial(dial)
+    figure = draw_choices(choices)
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0, 1", "all, 2"]
     assert sum(patch.get_width() for patch in axes.patches) == 10
