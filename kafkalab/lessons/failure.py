@@ -284,7 +284,7 @@ def draw_choices(choices: "pd.DataFrame") -> "Figure":
     """
     import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
 
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "kept": {"color": "#BBBBBB"},
         "refused": {"color": "white", "edgecolor": "black", "hatch": "//"},
         "lost": {"color": "black"},
