@@ -18,8 +18,8 @@ _BYTES = 64 * 1024  # that are passed on at a time
 class Relay:
     """Listens on a port of loopback and passes every byte to another one and back, until it is cut.
 
-    While it is cut its connections stay open, and new ones are accepted: whoever dials hears nothing, as behind a cable
-    that was pulled. What was sent meanwhile arrives once it is healed.
+    While it is cut its connections stay open, and new ones are accepted: whoever connects hears nothing, as behind a
+    cable that was pulled. What was sent meanwhile arrives once it is healed.
 
     Attributes:
         port: Where it listens.
