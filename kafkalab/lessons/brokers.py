@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaException
-
+from kafkalab.cluster.partitions import PartitionState, partition_states
 from kafkalab.figures.colours import COLOURS
 from kafkalab.figures.live import LiveFigure
-from kafkalab.waiting import ANSWER_SECONDS, wait_until
+from kafkalab.figures.partitions import draw_in_sync, draw_leaders
+from kafkalab.waiting import wait_until
 
 if TYPE_CHECKING:
     import pandas as pd
     from confluent_kafka import TopicPartitionInfo
     from confluent_kafka.admin import AdminClient
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from kafkalab.embedded.stack import Stack
@@ -137,38 +136,6 @@ def index_entries(index: Path) -> list[tuple[int, int]]:
         while (entry := file.read(_ENTRY.size)) and (fields := _ENTRY.unpack(entry))[1] > 0:
             entries.append((base_offset + fields[0], fields[1]))
     return entries
-
-
-@dataclass(frozen=True)
-class PartitionState:
-    """What a broker knows of a partition.
-
-    Attributes:
-        leader: The id of the broker that leads it, None without one.
-        replicas: The ids of the brokers that have it, the preferred leader first.
-        in_sync: The ids of those that are in sync.
-    """
-
-    leader: int | None
-    replicas: tuple[int, ...]
-    in_sync: frozenset[int]
-
-
-def partition_states(admin: "AdminClient", topic: str, seconds: float = ANSWER_SECONDS) -> dict[int, PartitionState]:
-    """Ask for a topic's partitions; any broker may answer, so it works while there is no controller.
-
-    Returns:
-        The states by the numbers of the partitions; empty if no broker answers in so many seconds, or the one that
-        answers does not know the topic.
-    """
-    try:
-        found = admin.list_topics(topic, timeout=seconds).topics[topic].partitions
-    except KafkaException:
-        return {}
-    return {
-        number: PartitionState(part.leader if part.leader >= 0 else None, tuple(part.replicas), frozenset(part.isrs))
-        for number, part in found.items()
-    }
 
 
 class Timeline:
@@ -330,8 +297,8 @@ def draw_failover(
     figure, (leaders, replicas, messages) = plt.subplots(
         3, 1, figsize=(10, 8), sharex=True, layout="constrained", height_ratios=(1.2, 1, 1.4)
     )
-    _draw_leaders(leaders, history.assign(leader=history["leader"].fillna(-1).astype(int)))
-    _draw_in_sync(replicas, history)
+    draw_leaders(leaders, history.assign(leader=history["leader"].fillna(-1).astype(int)))
+    draw_in_sync(replicas, history)
     for colour, (name, times) in zip(_CURVES, acknowledged.items(), strict=False):
         messages.step(sorted(times), range(1, len(times) + 1), where="post", color=colour, label=name, lw=2)
     messages.set_title("Messages acknowledged", loc="left")
@@ -344,34 +311,3 @@ def draw_failover(
     for number, (text, moment) in enumerate(events.items()):  # in two rows, for two may be near each other
         leaders.text(moment, 1.02 + 0.07 * (number % 2), text, transform=above, ha="center", fontsize=9)
     return figure
-
-
-def _draw_leaders(axes: "Axes", history: "pd.DataFrame") -> None:
-    """Draw a row for each partition in the colour of its leader."""
-    end = history["time"].max()
-    for _, looks in history.sort_values("time").groupby("partition"):
-        new = looks[looks["leader"] != looks["leader"].shift()]
-        widths = [*new["time"][1:], end] - new["time"]
-        colours = ["white" if leader < 0 else COLOURS[leader % len(COLOURS)] for leader in new["leader"]]
-        axes.barh(new["partition"], widths, left=new["time"], height=0.8, color=colours)
-    for broker in sorted(history["leader"][history["leader"] >= 0].unique()):
-        axes.barh([0], [0], color=COLOURS[broker % len(COLOURS)], label=f"led by broker-{broker}")
-    axes.set_title("Leaders", pad=30, loc="left")
-    axes.set(ylabel="partition", yticks=sorted(history["partition"].unique()))
-    axes.invert_yaxis()
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.13), ncols=3, frameon=False)
-
-
-def _draw_in_sync(axes: "Axes", history: "pd.DataFrame") -> None:
-    """Draw a band for each broker, as high as its share of the partitions in whose in-sync replicas it is."""
-    partitions = history["partition"].nunique()
-    brokers = sorted({broker for in_sync in history["in_sync"] for broker in in_sync})
-    for row, broker in enumerate(brokers):
-        member = history["in_sync"].map(lambda in_sync, broker=broker: broker in in_sync)
-        share = member.groupby(history["time"]).sum() / partitions
-        colour = COLOURS[broker % len(COLOURS)]
-        axes.fill_between(share.index, row - 0.4, row - 0.4 + 0.8 * share, step="post", color=colour, lw=0)
-    axes.set_title(f"In-sync replicas (a full band: of all {partitions} partitions)", loc="left")
-    axes.set_ylabel("broker")
-    axes.set_yticks(range(len(brokers)), [f"broker-{broker}" for broker in brokers])
-    axes.set_ylim(len(brokers) - 0.5, -0.5)

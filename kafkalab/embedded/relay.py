@@ -1,0 +1,108 @@
+"""A relay in front of a port, which can stop passing bytes on: a network that is cut, on one machine.
+
+Toxiproxy does the same as a server of its own, for which a program has to be installed.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from kafkalab.embedded import HOST
+
+_BYTES = 64 * 1024  # that are passed on at a time
+
+
+class Relay:
+    """Listens on a port of loopback and passes every byte to another one and back, until it is cut.
+
+    While it is cut its connections stay open, and new ones are accepted: whoever dials hears nothing, as behind a cable
+    that was pulled. What was sent meanwhile arrives once it is healed.
+
+    Attributes:
+        port: Where it listens.
+
+    Args:
+        target: The port that it passes to; nobody need listen there yet.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"relay to {target}", daemon=True)
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def cut(self) -> None:
+        """Pass no more bytes on, in neither direction."""
+        self._call(self._passes.clear)
+
+    def heal(self) -> None:
+        """Pass bytes on again, first those that were held back."""
+        self._call(self._passes.set)
+
+    def close(self) -> None:
+        """End all connections and listen no more."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, change: Callable[[], None]) -> None:
+        """Make a change in the thread of the loop, and wait until it is made."""
+        done = threading.Event()
+        for call in (change, done.set):
+            self._loop.call_soon_threadsafe(call)
+        done.wait()
+
+    async def _listen(self) -> asyncio.Server:
+        server = await asyncio.start_server(self._connect, HOST, 0)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def _end(self) -> None:
+        self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection, until one of its two ends closes it."""
+        if task := asyncio.current_task():
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
+            await self._passes.wait()
+            to_reader, to_writer = await asyncio.open_connection(HOST, self._target)
+            with contextlib.closing(to_writer):
+                ways = [self._pass(reader, to_writer), self._pass(to_reader, writer)]
+                tasks = [asyncio.ensure_future(way) for way in ways]
+                try:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for way in tasks:
+                        way.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass bytes from one end to the other."""
+        while data := await reader.read(_BYTES):
+            await self._passes.wait()
+            writer.write(data)
+            await writer.drain()
