@@ -29,7 +29,7 @@ SECONDS = 120  # for whatever has to come back, on a machine that does other thi
 APART = {"process_group": 0} if sys.platform != "win32" else {}  # a Ctrl-C is meant for the soak alone
 BEGIN_SECONDS = 5  # for a client to be at work before it is killed; a broker that is away may not let it
 FIRST = 200  # messages, before anything is disturbed
-UNSEEN = 20  # messages acknowledged while nobody but the leader has them
+UNSEEN = 50  # messages acknowledged while nobody but the leader has them
 
 # What clients are told where a promise is broken on purpose, beside what all are told.
 BREAKS = {
@@ -227,8 +227,9 @@ class Round:
         try:
             for name in followers:
                 stack.pause(name)
-            seen = self._acknowledged(partition=0)
-            self._wait(lambda: self._acknowledged(partition=0) > seen + UNSEEN, "what only the leader has")
+            for what in ("what answers the followers' last fetches", "what only the leader has"):
+                enough = self._acknowledged(partition=0) + UNSEEN
+                self._wait(lambda enough=enough: self._acknowledged(partition=0) > enough, what)
             stack.kill(leader)
             self.counted["kill broker"] += 1
         finally:

@@ -30,7 +30,7 @@ class Fault:
 
 def write(seed, kills=KILLS):
     """Return the faults of the clients, and those of the servers that happen beside them."""
-    chance = random.Random(seed)  # noqa: S311 - the same seed has to give the same script
+    chance = random.Random(seed)
     broker, worker = f"broker-{chance.randrange(3)}", f"worker-{chance.randrange(2)}"
     apart = [
         Fault(1, "kill", broker, chance.uniform(0, 2)),
