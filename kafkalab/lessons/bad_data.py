@@ -94,9 +94,10 @@ def draw_fates(ways: Mapping[str, Mapping[int, str]], bad: Sequence[int], title:
     for fate, colour in FATES.items():
         squares = [(offset, row) for row, way in enumerate(ways.values()) for offset, f in way.items() if f == fate]
         if squares:
-            axes.scatter(*zip(*squares, strict=True), s=330, marker="s", color=colour, label=fate)
-    crosses = [(offset, row) for row in range(len(ways)) for offset in bad]
-    axes.scatter(*zip(*crosses, strict=True), s=60, marker="x", color="white", linewidths=2)
+            offsets, rows = zip(*squares, strict=True)
+            axes.scatter(offsets, rows, s=330, marker="s", color=colour, label=fate)
+    crossed = [row for row in range(len(ways)) for _ in bad]
+    axes.scatter([*bad] * len(ways), crossed, s=60, marker="x", color="white", linewidths=2)
     axes.set(title=title, xlabel="offset", ylim=(len(ways) - 0.5, -0.5))
     axes.set_yticks(range(len(ways)), list(ways))
     axes.set_xticks(sorted({offset for way in ways.values() for offset in way}))
