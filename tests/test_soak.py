@@ -37,6 +37,7 @@ def kept():
         folder.rmdir()
 
 
+@pytest.mark.flaky(reruns=1, only_rerun="LabError: timed out")  # a machine too busy; never books that do not balance
 @pytest.mark.parametrize("seed", SEEDS)
 def test_books_balance_after_kills(brokers, kept, seed):
     tally = Tally()

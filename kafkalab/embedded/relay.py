@@ -13,6 +13,7 @@ from typing import Self
 from kafkalab.embedded import HOST
 
 _BYTES = 64 * 1024  # that are passed on at a time
+_END_SECONDS = 0.05  # between two looks at what has not ended yet
 
 
 class Relay:
@@ -33,6 +34,7 @@ class Relay:
         self._target = target
         self._passes = asyncio.Event()
         self._passes.set()
+        self._connections: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"relay to {target}", daemon=True)
         self._thread.start()
@@ -78,13 +80,16 @@ class Relay:
     async def _end(self) -> None:
         self._server.close()
         while others := asyncio.all_tasks() - {asyncio.current_task()}:  # again, for one may have begun meanwhile
-            for task in others:
+            for task in others & self._connections:  # not those of asyncio that accept one: they would leave it open
                 task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.wait(others, timeout=_END_SECONDS)
         await asyncio.sleep(0)  # the closed connections take leave in the next turn of the loop
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, until one of its two ends closes it."""
+        if task := asyncio.current_task():
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
         with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
             await self._passes.wait()
             to_reader, to_writer = await asyncio.open_connection(HOST, self._target)

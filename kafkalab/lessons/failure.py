@@ -152,17 +152,19 @@ class Load:
         """
         import pandas as pd  # noqa: PLC0415 - half a second that only tables need
 
-        by_partition: dict[int | None, list[int]] = {}
+        by_partition: dict[int | None, dict[int | None, int]] = {}  # by offset: a reader may be given one twice
         for message in all_messages(self._looker, self._topic):
             if message.key() is None:
-                by_partition.setdefault(message.partition(), []).append(int(message.value() or b""))
-        stored = [number for numbers in by_partition.values() for number in numbers]
+                by_partition.setdefault(message.partition(), {})[message.offset()] = int(message.value() or b"")
+        stored = [number for held in by_partition.values() for number in held.values()]
         happened = {
             "acknowledged and lost": len(set(self.acknowledged) - set(stored)),
             "acknowledged and not read by the group": len(set(self.acknowledged) - set(self.read)),
             "given up by the producer": self.refused.total(),
             "stored twice": len(stored) - len(set(stored)),
-            "out of order": sum(one > two for numbers in by_partition.values() for one, two in pairwise(numbers)),
+            "out of order": sum(
+                one > two for numbers in by_partition.values() for one, two in pairwise(numbers.values())
+            ),
         }
         return pd.DataFrame({"promised": 0, "happened": happened})
 
