@@ -234,7 +234,11 @@ class Load:
 
     def _send(self) -> None:
         with Producer({"log_level": 0, **self._settings["producer"]}) as producer:
-            number = 0
+            number, end = 0, time.monotonic() + _LAST_SECONDS
+            for partition in self.states:  # a leader that is new takes its time: the flow begins when it serves
+                producer.produce(self._topic, "0", key="first", partition=partition)
+            while producer.flush(0.1) and not self._dropped.is_set() and time.monotonic() < end:
+                pass
             while not self._enough.is_set() and self.seconds < _MOST_SECONDS:
                 report = self._reporter(number)
                 producer.produce(self._topic, str(number), partition=number % len(self.states), on_delivery=report)
