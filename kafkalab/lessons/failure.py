@@ -234,20 +234,23 @@ class Load:
 
     def _send(self) -> None:
         with Producer({"log_level": 0, **self._settings["producer"]}) as producer:
-            number, end = 0, time.monotonic() + _LAST_SECONDS
             for partition in self.states:  # a leader that is new takes its time: the flow begins when it serves
                 producer.produce(self._topic, "0", key="first", partition=partition)
-            while producer.flush(0.1) and not self._dropped.is_set() and time.monotonic() < end:
-                pass
+            self._flush(producer)
+            number = 0
             while not self._enough.is_set() and self.seconds < _MOST_SECONDS:
                 report = self._reporter(number)
                 producer.produce(self._topic, str(number), partition=number % len(self.states), on_delivery=report)
                 number += 1
                 producer.poll(_EVERY_SECONDS)
-            end = time.monotonic() + _LAST_SECONDS
-            while producer.flush(0.1) and not self._dropped.is_set() and time.monotonic() < end:
-                pass
+            self._flush(producer)
             producer.purge()
+
+    def _flush(self, producer: Producer) -> None:
+        """Wait until all that was sent is reported, the load is dropped, or the time for it is over."""
+        end = time.monotonic() + _LAST_SECONDS
+        while producer.flush(0.1) and not self._dropped.is_set() and time.monotonic() < end:
+            pass
 
     def _reporter(self, number: int) -> Callable[[KafkaError | None, Message], None]:
         """Return what takes the delivery report of a number that is sent now."""
