@@ -1,5 +1,6 @@
 """A Lab: the addresses, the client configuration and the handles of one running cluster."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -175,7 +176,13 @@ def configured(settings: ClusterSettings, brokers: int | None = None) -> Lab:
 
 
 def own_stack(
-    brokers: int = 1, *, mode: str | None = None, controllers: int = 0, secure: bool = False, started: int | None = None
+    brokers: int = 1,
+    *,
+    mode: str | None = None,
+    controllers: int = 0,
+    secure: bool = False,
+    started: int | None = None,
+    beside: Collection[str] = (),
 ) -> OwnLab:
     """Start a stack that only this Python uses and that ends with it, for lessons that stop or kill servers.
 
@@ -188,12 +195,13 @@ def own_stack(
             ZooKeeper, how many there are to move to: they are started by their names.
         secure: With TLS, users and permissions.
         started: How many of the brokers are started now; the others wait for `stack.start`. None means all.
+        beside: The names of further servers, in the order in which they start.
 
     Raises:
         LabError: The stack cannot be started.
     """
     proxies.pass_by()
-    stack = Stack.own(brokers, mode=mode, controllers=controllers, secure=secure)
+    stack = Stack.own(brokers, mode=mode, controllers=controllers, secure=secure, beside=beside)
     try:
         stack.up(started)
     except BaseException:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -62,6 +62,10 @@ class Options:
         # the registry takes longest to start, and the nodes are formatted before
         ports = {"registry": registry, **controllers, **_numbered("broker", brokers)}
         return cls("kraft", ports, controllers or _numbered("broker", quorum), secure)
+
+    def beside(self, ports: Mapping[str, int]) -> Self:
+        """Return these options with further servers, which start after the others."""
+        return replace(self, ports={**self.ports, **ports})
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:

@@ -5,7 +5,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from kafkalab.embedded import HOST, archives, artifacts, processes, tools
 from kafkalab.embedded.options import MOST_BROKERS, Options
 from kafkalab.embedded.security import ADMIN, Security
-from kafkalab.embedded.servers import SERVERS
+from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at
 from kafkalab.embedded.servers.registry import address
 from kafkalab.embedded.servers.server import Layout, Server
@@ -48,7 +48,7 @@ class Stack:
         self.options = options
         self._security = Security(folder / "security") if options.secure else None
         self._layout = Layout(folder, options.ports, options.quorum, self._security)
-        kinds = SERVERS[options.mode]
+        kinds = {**SERVERS[options.mode], **BESIDE}
         self._servers = {name: kinds[name.split("-")[0]](self._layout, name) for name in options.ports}
         self._guard: Popen[bytes] | None = None
 
@@ -109,7 +109,15 @@ class Stack:
         return cls(settings.home, options)
 
     @classmethod
-    def own(cls, brokers: int = 1, *, mode: str | None = None, controllers: int = 0, secure: bool = False) -> "Stack":
+    def own(
+        cls,
+        brokers: int = 1,
+        *,
+        mode: str | None = None,
+        controllers: int = 0,
+        secure: bool = False,
+        beside: Collection[str] = (),
+    ) -> "Stack":
         """Return a stack that does not run yet: on free ports, in a new folder, gone with the Python that called this.
 
         Args:
@@ -118,19 +126,23 @@ class Stack:
             controllers: How many of their own, without ZooKeeper; with none each broker is a controller too. With
                 ZooKeeper, how many there are to move to: they are started by their names.
             secure: With TLS, users and permissions.
+            beside: The names of further servers, in the order in which they start.
 
         Raises:
             LabError: There cannot be such a stack, or no ports are free.
         """
         chosen = mode or StackSettings.read().mode or MODE
         _check(chosen, brokers)
-        ports = free_ports(brokers)
+        rest = 2 + controllers if chosen == "zookeeper" else 1 + (controllers or brokers)
+        ports = free_ports(brokers + rest + len(beside))
+        clients, others, further = ports[:brokers], ports[brokers : brokers + rest], ports[brokers + rest :]
         if chosen == "zookeeper":
-            zookeeper, registry, *quorum = free_ports(2 + controllers)
-            options = Options.with_zookeeper(zookeeper, ports, registry, quorum, secure=secure)
+            zookeeper, registry, *quorum = others
+            options = Options.with_zookeeper(zookeeper, clients, registry, quorum, secure=secure)
         else:
-            registry, *quorum = free_ports(1 + (controllers or brokers))
-            options = Options.with_kraft(ports, registry, quorum, apart=controllers > 0, secure=secure)
+            registry, *quorum = others
+            options = Options.with_kraft(clients, registry, quorum, apart=controllers > 0, secure=secure)
+        options = options.beside(dict(zip(beside, further, strict=True)))
         stack = cls(Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve(), options)
         stack.options.write(stack.folder)
         stack._guard = processes.guard(stack.folder)
@@ -198,9 +210,7 @@ class Stack:
         sets = {server.files for server in SERVERS[mode].values()}
         if source:  # what is not brought from there now cannot be fetched later
             sets.add(tools.FILES)
-        artifacts.fetch(source, sets)
-        for files in sets:
-            archives.make_base(files)
+        _prepare(sets, source)
 
     def up(self, started: int | None = None) -> None:
         """Start what does not run and wait until every server answers.
@@ -214,7 +224,7 @@ class Stack:
         """
         if self._is_up():
             return
-        self.fetch(self.options.mode)
+        _prepare({server.files for server in self._servers.values()})
         with self._locked():
             if self._is_up():
                 return
@@ -523,6 +533,13 @@ class Stack:
         for server in servers:
             if not at_once and ending.get(server) not in slow:
                 server.record.unlink(missing_ok=True)
+
+
+def _prepare(sets: Collection[str], source: Path | None = None) -> None:
+    """Bring sets of files into the cache, with what makes their servers start quickly."""
+    artifacts.fetch(source, sets)
+    for files in sets:
+        archives.make_base(files)
 
 
 def _check(mode: str, brokers: int) -> None:

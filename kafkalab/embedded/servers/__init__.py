@@ -13,3 +13,6 @@ SERVERS: Mapping[str, Mapping[str, type[Server]]] = {
     "zookeeper": {"zookeeper": ZooKeeper, "controller": BridgeController, "broker": Broker, "registry": Registry},
     "kraft": {"broker": Node, "controller": Controller, "registry": Registry},
 }
+
+# what a stack has beside these only where it is asked for, in either mode
+BESIDE: Mapping[str, type[Server]] = {}
