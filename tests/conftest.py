@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import retries
 from xdist.scheduler import LoadScopeScheduling
 
 import kafkalab
@@ -39,6 +40,7 @@ shutil.rmtree(sys.argv[1])
 
 def pytest_configure(config):
     """Give every test, and every kernel that nbval starts, the same shared stack; each worker of xdist has another."""
+    config.pluginmanager.register(retries)  # hooks of this file are not called for notebooks, which are not below it
     for number in (signal.SIGINT, signal.SIGTERM):  # a background job ignores the first, and so would its programs
         signal.signal(number, signal.default_int_handler)
     for name in KAFKA_VARIABLES:

@@ -78,7 +78,6 @@ def execute(notebook, solution):
 
 
 @each_exercise
-@pytest.mark.flaky(reruns=1)  # minutes of real servers beside other work; a second try is printed
 @pytest.mark.timeout(900)
 def test_each_check_fails_on_what_is_wrong_and_passes_on_what_is_right(solution, lab):
     """For each task: the unsolved cell, the answers of the file, the solution; each time with the cells around it."""
