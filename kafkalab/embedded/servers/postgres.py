@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import javaproperties
 import psutil
@@ -145,7 +145,7 @@ class Postgres(Server):
             raise LabError(f"{self.name} could not make its database: {' | '.join(lines[-2:])}")
 
 
-def client(account: Path, port: int) -> dict[str, str]:
+def client(account: Path, port: int) -> dict[str, Any]:
     """Return what `psycopg.connect` takes, without the name of a database."""
     with account.open(encoding="utf-8") as file:
-        return {"host": HOST, "port": str(port), **javaproperties.load(file)}
+        return {"host": HOST, "port": port, **javaproperties.load(file)}
