@@ -66,7 +66,7 @@ class Postgres(Server):
             left = shutil.ignore_patterns("*.a", "include", "pgxs")
             shutil.copytree(artifacts.unpacked(self.files), folder / "program", symlinks=True, ignore=left)
         else:
-            self._link.mkdir()
+            self._link.mkdir(mode=0o700)
         password = secrets.token_urlsafe(16)
         write_properties(self.account, {"user": USER, "password": password})
         given = write_private(self._link.resolve() / "password", password)
