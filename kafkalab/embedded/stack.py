@@ -54,7 +54,13 @@ class Stack:
 
     @classmethod
     def shared(
-        cls, brokers: int | None = None, *, mode: str | None = None, controllers: int = 0, secure: bool = False
+        cls,
+        brokers: int | None = None,
+        *,
+        mode: str | None = None,
+        controllers: int = 0,
+        secure: bool = False,
+        connect: bool = False,
     ) -> "Stack":
         """Return the stack that all notebooks of this user share, in KAFKALAB_HOME; it outlives them.
 
@@ -63,6 +69,7 @@ class Stack:
             mode: `zookeeper` or `kraft`; None takes KAFKALAB_MODE, or what the folder has.
             controllers: How many of their own, without ZooKeeper; with none each broker is a controller too.
             secure: With TLS, users and permissions; a folder that has them keeps them.
+            connect: With Kafka Connect and PostgreSQL; a folder that has them keeps them.
 
         Raises:
             LabError: There cannot be such a stack, or the folder holds the data of more brokers, of the other mode or
@@ -89,7 +96,9 @@ class Stack:
                 f"{settings.home} holds a stack {there}, not {here}: name another folder in KAFKALAB_HOME, or forget "
                 "it with `kafkalab down --wipe`"
             )
-        if kept and runs and brokers is None and not controllers and (kept.options.secure or not secure):
+        has_connect = kept is not None and "connect" in kept.options.ports
+        as_asked = kept and (kept.options.secure or not secure) and (has_connect or not connect)
+        if kept and runs and brokers is None and not controllers and as_asked:
             return kept
         if wanted < most and not runs:
             raise LabError(
@@ -98,15 +107,18 @@ class Stack:
             )
         ports = range(settings.broker_port, settings.broker_port + wanted)
         secure = secure or (kept is not None and kept.options.secure)
+        beside = {"postgres": settings.postgres_port, "connect": settings.connect_port}
+        beside = beside if connect or has_connect else {}
         if chosen == "zookeeper":
             zookeeper, registry = settings.zookeeper_port, settings.registry_port
-            return cls(settings.home, Options.with_zookeeper(zookeeper, ports, registry, secure=secure))
+            options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
+            return cls(settings.home, options.beside(beside))
         controllers = controllers or (kept.options.controllers if kept else 0)
         # new controllers with empty logs, where they are the majority, could agree that the cluster is empty
         voters = len(held.quorum) if held else controllers or wanted
         quorum = range(settings.controller_port, settings.controller_port + voters)
         options = Options.with_kraft(ports, settings.registry_port, quorum, apart=controllers > 0, secure=secure)
-        return cls(settings.home, options)
+        return cls(settings.home, options.beside(beside))
 
     @classmethod
     def own(

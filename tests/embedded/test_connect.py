@@ -8,11 +8,13 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 import kafkalab
+from kafkalab.cli import app
 from kafkalab.embedded import processes
 from kafkalab.embedded.servers.postgres import Postgres, client
-from kafkalab.embedded.stack import Stack
+from kafkalab.embedded.stack import Stack, free_ports
 
 BESIDE = ("postgres", "connect")
 
@@ -106,3 +108,29 @@ def test_connect_beside_a_secured_stack_is_refused():
     with pytest.raises(kafkalab.LabError, match="take one without security") as error:
         kafkalab.own_stack(beside=["connect"], secure=True)
     assert "\n" not in str(error.value)
+
+
+def test_shared_stack_keeps_connect_until_it_is_wiped(monkeypatch, tmp_path):
+    monkeypatch.setenv("KAFKALAB_HOME", str(tmp_path / "home"))
+    names = ("ZOOKEEPER", "CONTROLLER", "BROKER", "REGISTRY", "CONNECT", "POSTGRES")
+    for name, port in zip(names, free_ports(len(names)), strict=True):
+        monkeypatch.setenv(f"KAFKALAB_{name}_PORT", str(port))
+
+    def told(*arguments):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    try:
+        told("up", "--connect")
+        assert Stack.shared().names[-2:] == list(BESIDE)
+        data = (tmp_path / "home" / "data" / "postgres").resolve()
+        told("down")
+        told("up")
+        assert Stack.shared().state() == "running"
+        assert {"postgres", "connect"} <= {process["name"] for process in Stack.shared().processes() if process["pid"]}
+        assert data == (tmp_path / "home" / "data" / "postgres").resolve()
+    finally:
+        told("down", "--wipe")
+    assert not data.exists()
+    assert Stack.shared().names[-2:] != list(BESIDE)
