@@ -6,12 +6,21 @@ import pytest
 from nbval.plugin import IPyNbCell
 
 
+def again(item):
+    """Return whether this is a cell of a notebook, and its second try."""
+    return isinstance(item, IPyNbCell) and getattr(item, "execution_count", 1) > 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """End the kernel in which a cell has failed, and all that it has started: the second try gets another."""
+    if again(item):
+        item.parent.teardown()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item):
     """Run the cells before a cell that is tried a second time."""
-    if isinstance(item, IPyNbCell) and getattr(item, "execution_count", 1) > 1:
-        kernel = item.parent.kernel
-        kernel.restart()
-        kernel.kc.wait_for_ready(timeout=item.config.option.nbval_kernel_startup_timeout)
+    if again(item):
         for cell in takewhile(lambda cell: cell.cell_num < item.cell_num, item.parent.collect()):
             cell.runtest()
