@@ -54,7 +54,7 @@ def test_tools_answer_and_refuse():
         )
         with pytest.raises(kafkalab.LabError, match=r"^kafka-metadata-quorum: error: .*--bootstrap-server"):
             lab.stack.tool("kafka-metadata-quorum", "describe", "--status")
-        with pytest.raises(kafkalab.LabError, match="no tool 'kafka-sing' here, only kafka-consumer-perf-test"):
+        with pytest.raises(kafkalab.LabError, match="no tool 'kafka-sing' here, only kafka-configs, kafka-"):
             lab.stack.tool("kafka-sing")
 
 
