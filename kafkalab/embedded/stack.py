@@ -107,8 +107,8 @@ class Stack:
             )
         ports = range(settings.broker_port, settings.broker_port + wanted)
         secure = secure or (kept is not None and kept.options.secure)
-        beside = {"postgres": settings.postgres_port, "connect": settings.connect_port}
-        beside = beside if connect or has_connect else {}
+        with_connect = {"postgres": settings.postgres_port, "connect": settings.connect_port}
+        beside = with_connect if connect or has_connect else {}
         if chosen == "zookeeper":
             zookeeper, registry = settings.zookeeper_port, settings.registry_port
             options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)

@@ -9,9 +9,9 @@ from kafkalab.embedded.stack import Stack
 
 def account(stack: Stack) -> Path:
     """Return the properties file with the database's `user` and `password`."""
-    return stack.folder / "config" / "postgres.properties"
+    return postgres.account(stack.folder)
 
 
 def database(stack: Stack) -> dict[str, Any]:
     """Return what `psycopg.connect` takes to reach the stack's PostgreSQL: host, port, user and password."""
-    return postgres.client(account(stack), stack.options.ports["postgres"])
+    return postgres.client(stack.folder, stack.options.ports["postgres"])

@@ -20,7 +20,7 @@ BESIDE = ("postgres", "connect")
 
 
 def login(stack):
-    return client(stack.folder / "config" / "postgres.properties", stack.options.ports["postgres"])
+    return client(stack.folder, stack.options.ports["postgres"])
 
 
 def family(stack):

@@ -41,7 +41,7 @@ class Postgres(Server):
     @property
     def account(self) -> Path:
         """The properties file with `user` and `password`."""
-        return self.layout.folder / "config" / f"{self.name}.properties"
+        return account(self.layout.folder)
 
     @property
     def _link(self) -> Path:
@@ -97,7 +97,7 @@ class Postgres(Server):
         import psycopg  # noqa: PLC0415 - only stacks with a database need it
 
         try:
-            psycopg.connect(**client(self.account, self.port), connect_timeout=2).close()
+            psycopg.connect(**client(self.layout.folder, self.port), connect_timeout=2).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -145,7 +145,12 @@ class Postgres(Server):
             raise LabError(f"{self.name} could not make its database: {' | '.join(lines[-2:])}")
 
 
-def client(account: Path, port: int) -> dict[str, Any]:
-    """Return what `psycopg.connect` takes, without the name of a database."""
-    with account.open(encoding="utf-8") as file:
+def account(folder: Path) -> Path:
+    """Return the properties file with the database's `user` and `password`, in the folder of its stack."""
+    return folder / "config" / "postgres.properties"
+
+
+def client(folder: Path, port: int) -> dict[str, Any]:
+    """Return what `psycopg.connect` takes, without the name of a database, from the folder of its stack."""
+    with account(folder).open(encoding="utf-8") as file:
         return {"host": HOST, "port": port, **javaproperties.load(file)}
