@@ -14,6 +14,7 @@ from kafkalab.embedded import HOST
 
 _BYTES = 64 * 1024  # that are passed on at a time
 _END_SECONDS = 0.05  # between two looks at what has not ended yet
+Witness = Callable[[bytes], None]  # sees what passes, before it is passed on
 
 
 class Relay:
@@ -27,11 +28,12 @@ class Relay:
 
     Args:
         target: The port that it passes to; nobody need listen there yet.
+        host: The host of that port.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = HOST) -> None:
         self.port = 0
-        self._target = target
+        self._target = host, target
         self._passes = asyncio.Event()
         self._passes.set()
         self._connections: set[asyncio.Task[None]] = set()
@@ -85,27 +87,33 @@ class Relay:
             await asyncio.wait(others, timeout=_END_SECONDS)
         await asyncio.sleep(0)  # the closed connections take leave in the next turn of the loop
 
+    def witnesses(self) -> tuple[Witness, Witness]:
+        """Return who sees what one connection sends and receives: here nobody."""
+        return lambda _: None, lambda _: None
+
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection, until one of its two ends closes it."""
+        """Serve one connection, until its two ends have no more or one of them breaks."""
         if task := asyncio.current_task():
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
-        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
+        sends, receives = self.witnesses()
+        with contextlib.suppress(asyncio.CancelledError), contextlib.closing(writer):
             await self._passes.wait()
-            to_reader, to_writer = await asyncio.open_connection(HOST, self._target)
-            with contextlib.closing(to_writer):
-                ways = [self._pass(reader, to_writer), self._pass(to_reader, writer)]
-                tasks = [asyncio.ensure_future(way) for way in ways]
-                try:
-                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for way in tasks:
-                        way.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+            try:
+                to_reader, to_writer = await asyncio.open_connection(*self._target)
+                with contextlib.closing(to_writer):
+                    async with asyncio.TaskGroup() as ways:
+                        ways.create_task(self._pass(reader, to_writer, sends))
+                        ways.create_task(self._pass(to_reader, writer, receives))
+            except* OSError:
+                pass
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass bytes from one end to the other."""
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, witness: Witness) -> None:
+        """Pass bytes from one end to the other, and its word that it has no more."""
         while data := await reader.read(_BYTES):
             await self._passes.wait()
+            witness(data)
             writer.write(data)
             await writer.drain()
+        await self._passes.wait()
+        writer.write_eof()
