@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 import kafkalab
 from kafkalab.embedded import artifacts, processes, tools
 from kafkalab.embedded.options import Options
-from kafkalab.embedded.servers import SERVERS
+from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.stack import Stack, free_ports
 
 KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_fields.values()]
@@ -55,7 +55,7 @@ def pytest_configure(config):
         config.kafkalab_sweep = processes._spawn([sys.executable, "-c", SWEEP, root], stdin=subprocess.PIPE)
         for mode in SERVERS:  # now, for a notebook shows how far a download is, and nbval takes that for its output
             Stack.fetch(mode)
-        artifacts.fetch(sets={tools.FILES})
+        artifacts.fetch(sets={tools.FILES, *(server.files for server in BESIDE.values())})
     os.environ["KAFKALAB_HOME"] = str(home)
     os.environ["XDG_DATA_HOME"] = f"{home}-share"  # where an account's id is, on Linux
     for name, port in zip(("ZOOKEEPER", "CONTROLLER", "BROKER", "REGISTRY"), free_ports(4), strict=True):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from kafkalab.embedded.servers.broker import Broker
+from kafkalab.embedded.servers.flink import Gateway, JobManager, TaskManager
 from kafkalab.embedded.servers.kraft import BridgeController, Controller, Node
 from kafkalab.embedded.servers.registry import Registry
 from kafkalab.embedded.servers.server import Server
@@ -15,4 +16,8 @@ SERVERS: Mapping[str, Mapping[str, type[Server]]] = {
 }
 
 # what a stack has beside these only where it is asked for, in either mode
-BESIDE: Mapping[str, type[Server]] = {}
+BESIDE: Mapping[str, type[Server]] = {
+    "jobmanager": JobManager,
+    "taskmanager": TaskManager,
+    "gateway": Gateway,
+}
