@@ -1,4 +1,4 @@
-"""Apache Flink: a job manager, task managers, and the gateway that takes SQL ("Flink Architecture" of its documentation).
+"""Apache Flink: a job manager, task managers, and the gateway that takes SQL.
 
 All of them share one configuration, as on a cluster of many machines; the job manager writes it.
 """
@@ -85,6 +85,10 @@ class JobManager(FlinkServer):
             "taskmanager.cpu.cores": 1,
             "taskmanager.memory.task.heap.size": "96m",
             "taskmanager.memory.task.off-heap.size": "0m",
+            "taskmanager.memory.framework.heap.size": "64m",
+            "taskmanager.memory.jvm-metaspace.size": "96m",
+            "taskmanager.memory.jvm-overhead.min": "64m",
+            "taskmanager.memory.jvm-overhead.max": "64m",
             "taskmanager.memory.framework.off-heap.size": "32m",
             "taskmanager.memory.network.min": "32m",
             "taskmanager.memory.network.max": "32m",

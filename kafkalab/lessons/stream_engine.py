@@ -1,0 +1,137 @@
+"""A stream engine at work: SQL given to Flink's gateway, what its job manager tells, and a figure of event time."""
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from kafkalab.embedded import HOST
+from kafkalab.embedded.stack import Stack
+from kafkalab.errors import LabError
+from kafkalab.figures.colours import COLOURS
+from kafkalab.waiting import wait_until
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+JOB = Path(__file__).with_suffix(".sql")  # lesson 07 as a job
+_SECONDS = 120  # that the engine may take over one statement or one change of a job
+_STATEMENT_END = re.compile(r";\s*\n(?!INSERT|END)")  # what stands between BEGIN and END is one statement
+
+
+class Engine:
+    """A session of Flink's SQL gateway, and the job manager behind it.
+
+    Args:
+        stack: A stack with a job manager and a gateway.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        ports = stack.options.ports
+        self._gateway = httpx2.Client(base_url=f"http://{HOST}:{ports['gateway']}", timeout=_SECONDS, trust_env=False)
+        self._manager = httpx2.Client(base_url=f"http://{HOST}:{ports['jobmanager']}", timeout=_SECONDS, trust_env=False)
+        self._session = self._gateway.post("/v3/sessions", json={}).json()["sessionHandle"]
+
+    def sql(self, statement: str) -> "pd.DataFrame":
+        """Run one statement and return its result, a row for each row.
+
+        An `INSERT` returns at once with the id of its job, which goes on.
+
+        Raises:
+            LabError: The engine refuses it; the message is its own.
+        """
+        import pandas as pd  # noqa: PLC0415 - half a second that only tables need
+
+        base = f"/v3/sessions/{self._session}"
+        answer = self._gateway.post(f"{base}/statements", json={"statement": statement.strip().removesuffix(";")})
+        operation = self._read(answer)["operationHandle"]
+        rows, names, following = list[Any](), list[str](), f"{base}/operations/{operation}/result/0?rowFormat=JSON"
+        end = time.monotonic() + _SECONDS
+        while following:
+            page = self._read(self._gateway.get(following))
+            if page["resultType"] != "NOT_READY":
+                names = [column["name"] for column in page["results"]["columns"]]
+                rows += [row["fields"] for row in page["results"]["data"]]
+            elif time.monotonic() > end:
+                raise LabError(f"timed out after {_SECONDS} s waiting for the result of: {statement.strip()[:60]}")
+            else:
+                time.sleep(0.05)
+            following = page.get("nextResultUri")
+        return pd.DataFrame(rows, columns=names)
+
+    def submit(self, insert: str) -> str:
+        """Run an `INSERT`, wait until every task of its job runs, and return the job's id."""
+        job: str = self.sql(insert)["job id"][0]
+        wait_until(lambda: self.runs(job), "the tasks of the job to run", _SECONDS)
+        return job
+
+    def script(self, text: str, settings: Mapping[str, str]) -> str:
+        """Run the statements of a file, after its placeholders are filled in, and return the id of the last job."""
+        for old, new in settings.items():
+            text = text.replace(old, new)
+        text = re.sub(r"^--.*\n", "", text, flags=re.MULTILINE)
+        *before, last = [part for part in _STATEMENT_END.split(text) if part.strip()]
+        for statement in before:
+            self.sql(statement)
+        return self.submit(last)
+
+    def runs(self, job: str) -> bool:
+        """Return whether every task of a job runs."""
+        tasks = [task for vertex in self._job(job)["vertices"] for task, n in vertex["tasks"].items() for _ in range(n)]
+        return bool(tasks) and set(tasks) == {"RUNNING"}
+
+    def tasks(self, job: str) -> "pd.DataFrame":
+        """Return where the tasks of a job run: for each step and task manager, how many."""
+        import pandas as pd  # noqa: PLC0415
+
+        rows = [
+            (vertex["name"].split(":")[0].split("[")[0], task["taskmanager-id"])
+            for vertex in self._job(job)["vertices"]
+            for task in self._ask(f"/jobs/{job}/vertices/{vertex['id']}")["subtasks"]
+        ]
+        frame = pd.DataFrame(rows, columns=["step", "task manager"])
+        return frame.groupby(["step", "task manager"]).size().unstack(fill_value=0)
+
+    def slots(self) -> dict[str, int]:
+        """Return the slots of each task manager that the job manager counts on."""
+        managers = self._ask("/taskmanagers")["taskmanagers"]
+        return {manager["id"]: manager["slotsNumber"] for manager in sorted(managers, key=lambda m: m["id"])}
+
+    def checkpoints(self, job: str) -> int:
+        """Return how many checkpoints of a job are complete."""
+        counted: int = self._ask(f"/jobs/{job}/checkpoints")["counts"]["completed"]
+        return counted
+
+    def next_checkpoint(self, job: str) -> None:
+        """Wait until a checkpoint that begins from now on is complete."""
+        before = self.checkpoints(job)
+        wait_until(lambda: self.checkpoints(job) > before + 1, "two checkpoints to be complete", _SECONDS)
+
+    def state(self, job: str) -> str:
+        """Return the state of a job, such as `RUNNING` or `FINISHED`."""
+        found: str = self._job(job)["state"]
+        return found
+
+    def cancel(self, job: str) -> None:
+        """End a job at once and wait until it has ended."""
+        self._manager.patch(f"/jobs/{job}", params={"mode": "cancel"})
+        ended = {"CANCELED", "FAILED", "FINISHED"}
+        wait_until(lambda: self.state(job) in ended, "the job to end", _SECONDS)
+
+    def _job(self, job: str) -> Any:
+        return self._ask(f"/jobs/{job}")
+
+    def _ask(self, path: str) -> Any:
+        return self._manager.get(path).raise_for_status().json()
+
+    @staticmethod
+    def _read(answer: httpx2.Response) -> Any:
+        """Return the content of an answer, or raise what is told in it."""
+        if answer.status_code == 200:
+            return answer.json()
+        causes = re.findall(r"Caused by: [\w.$]+: ([^\n]+)", "\n".join(answer.json()["errors"]))
+        raise LabError(f"the engine refuses: {causes[-1] if causes else answer.json()['errors'][-1][:300]}")
