@@ -135,3 +135,32 @@ class Engine:
             return answer.json()
         causes = re.findall(r"Caused by: [\w.$]+: ([^\n]+)", "\n".join(answer.json()["errors"]))
         raise LabError(f"the engine refuses: {causes[-1] if causes else answer.json()['errors'][-1][:300]}")
+
+
+def draw_lateness(seconds: Iterable[float], patience: float, window: float, title: str) -> "Figure":
+    """Return a figure of event time over the order of arrival: the messages, the watermark and the windows.
+
+    Args:
+        seconds: The event time of each message in seconds, in the order of their arrival.
+        patience: How far the watermark stays behind the newest message, in seconds.
+        window: The length of a window in seconds.
+        title: Of the figure.
+    """
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
+
+    times, marks, late = list(seconds), list[float](), list[int]()
+    for place, second in enumerate(times):
+        before = marks[-1] if marks else -patience
+        if (second // window + 1) * window <= before:
+            late.append(place)
+        marks.append(max(before, second - patience))
+    figure, axes = plt.subplots(figsize=(9, 3.8), layout="constrained")
+    taken = [place for place in range(len(times)) if place not in late]
+    axes.step(range(len(times)), marks, where="post", color=COLOURS[1], label="watermark")
+    axes.plot(taken, [times[place] for place in taken], "o", color=COLOURS[0], markersize=4, label="counted")
+    axes.plot(late, [times[place] for place in late], "X", color=COLOURS[3], markersize=9, label="too late")
+    for end in range(int(window), int(max(times)) + 1, int(window)):
+        axes.axhline(end, color="0.8", linewidth=0.8, zorder=0)
+    axes.set(title=title, xlabel="order of arrival (processing time)", ylabel="event time (s)")
+    axes.legend(loc="upper left")
+    return figure
