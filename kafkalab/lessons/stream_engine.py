@@ -2,8 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-JOB = Path(__file__).with_suffix(".sql")  # lesson 07 as a job
 _SECONDS = 120  # that the engine may take over one statement or one change of a job
-_STATEMENT_END = re.compile(r";\s*\n(?!INSERT|END)")  # what stands between BEGIN and END is one statement
 
 
 class Engine:
@@ -33,7 +30,9 @@ class Engine:
     def __init__(self, stack: Stack) -> None:
         ports = stack.options.ports
         self._gateway = httpx2.Client(base_url=f"http://{HOST}:{ports['gateway']}", timeout=_SECONDS, trust_env=False)
-        self._manager = httpx2.Client(base_url=f"http://{HOST}:{ports['jobmanager']}", timeout=_SECONDS, trust_env=False)
+        self._manager = httpx2.Client(
+            base_url=f"http://{HOST}:{ports['jobmanager']}", timeout=_SECONDS, trust_env=False
+        )
         self._session = self._gateway.post("/v3/sessions", json={}).json()["sessionHandle"]
 
     def sql(self, statement: str) -> "pd.DataFrame":
@@ -69,15 +68,10 @@ class Engine:
         wait_until(lambda: self.runs(job), "the tasks of the job to run", _SECONDS)
         return job
 
-    def script(self, text: str, settings: Mapping[str, str]) -> str:
-        """Run the statements of a file, after its placeholders are filled in, and return the id of the last job."""
-        for old, new in settings.items():
-            text = text.replace(old, new)
-        text = re.sub(r"^--.*\n", "", text, flags=re.MULTILINE)
-        *before, last = [part for part in _STATEMENT_END.split(text) if part.strip()]
-        for statement in before:
-            self.sql(statement)
-        return self.submit(last)
+    def close(self) -> None:
+        """Close the connections."""
+        self._gateway.close()
+        self._manager.close()
 
     def runs(self, job: str) -> bool:
         """Return whether every task of a job runs."""
@@ -94,7 +88,7 @@ class Engine:
             for task in self._ask(f"/jobs/{job}/vertices/{vertex['id']}")["subtasks"]
         ]
         frame = pd.DataFrame(rows, columns=["step", "task manager"])
-        return frame.groupby(["step", "task manager"]).size().unstack(fill_value=0)
+        return pd.crosstab(frame["step"], frame["task manager"])
 
     def slots(self) -> dict[str, int]:
         """Return the slots of each task manager that the job manager counts on."""

@@ -1,0 +1,88 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import psutil
+import pytest
+
+import kafkalab
+from kafkalab.lessons.stream_engine import Engine, draw_lateness
+
+mpl.use("agg")
+
+SERVERS = ("jobmanager", "taskmanager-0", "gateway")
+CHILD = f"""
+import sys, kafkalab
+own = kafkalab.own_stack(beside={SERVERS!r})
+own.stack.start("taskmanager-0")
+print(own.stack.folder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def own():
+    with kafkalab.own_stack(beside=SERVERS) as own:
+        own.stack.start("taskmanager-0")
+        yield own
+
+
+@pytest.fixture(scope="module")
+def engine(own):
+    with contextlib.closing(Engine(own.stack)) as engine:
+        yield engine
+
+
+def processes_in(folder):
+    def command(process):
+        try:
+            return process.cmdline()
+        except psutil.Error:
+            return []
+
+    return [process for process in psutil.process_iter() if any(str(folder) in part for part in command(process))]
+
+
+def test_a_statement_has_rows_and_a_wrong_one_an_error_that_says_what_is_wrong(engine):
+    assert engine.sql("SELECT a + 1 AS b FROM (VALUES (1), (2)) AS t (a);")["b"].tolist() == [2, 3]
+    with pytest.raises(kafkalab.LabError, match="'nowhere' not found"):
+        engine.sql("SELECT a FROM nowhere")
+
+
+def test_every_server_listens_on_loopback_only(own):
+    pids = [row["pid"] for row in own.stack.processes() if row["name"] in SERVERS]
+    listening = [c for pid in pids for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
+    assert len(listening) >= len(SERVERS)
+    assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} == {"127.0.0.1"}
+
+
+def test_a_killed_task_manager_is_noticed_and_starts_again(own, engine):
+    assert engine.slots() == {"taskmanager-0": 2}
+    own.stack.kill("taskmanager-0")
+    kafkalab.wait_until(lambda: not engine.slots(), "the job manager to notice", 60)
+    own.stack.start("taskmanager-0")
+    assert engine.slots() == {"taskmanager-0": 2}
+
+
+def test_nothing_is_left_when_the_program_is_killed():
+    command = [sys.executable, "-c", CHILD]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    folder = Path(child.stdout.readline().strip())
+    assert len(processes_in(folder)) > len(SERVERS)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    kafkalab.wait_until(lambda: not processes_in(folder) and not folder.exists(), "the servers to be gone", 90)
+
+
+def test_figure_marks_what_the_watermark_has_passed():
+    figure = draw_lateness([0, 59, 65, 58, 75, 57], 10, 60, "a title")
+    watermark, counted, late = figure.axes[0].lines[:3]
+    assert list(watermark.get_ydata()) == [-10, 49, 55, 55, 65, 65]
+    assert list(counted.get_ydata()) == [0, 59, 65, 58, 75]
+    assert list(late.get_ydata()) == [57]
+    plt.close(figure)
