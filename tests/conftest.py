@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 import kafkalab
 from kafkalab.embedded import artifacts, processes
 from kafkalab.embedded.options import Options
-from kafkalab.embedded.servers import BESIDE, SERVERS
+from kafkalab.embedded.servers import SERVERS
 from kafkalab.embedded.stack import Stack, free_ports
 
 KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_fields.values()]

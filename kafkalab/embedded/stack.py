@@ -509,9 +509,7 @@ class Stack:
                     [self._servers[name] for name in server.starts_after() if self._servers[name] in servers]
                 )
                 wait_until(server.may_start, f"the start of {server.name} to be possible", START_SECONDS)
-            processes.start(
-                server.command(), server.log, self.folder, server.record, server.user, server.environment
-            )
+            processes.start(server.command(), server.log, self.folder, server.record, server.user, server.environment)
 
     def _wait_for(self, servers: Iterable[Server]) -> None:
         """Wait until each server answers; a server that ends first is an error with the reason from its log."""
