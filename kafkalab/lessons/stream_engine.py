@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SECONDS = 120  # that the engine may take over one statement or one change of a job
+_SLOT_SECONDS = 20  # that a task may wait for a slot: a task manager that was just started offers its slots within one
 
 
 class Engine:
@@ -41,7 +43,7 @@ class Engine:
         An `INSERT` returns at once with the id of its job, which goes on.
 
         Raises:
-            LabError: The engine refuses it; the message is its own.
+            LabError: The engine refuses it, with its own message; or its job has no slots, or it took too long.
         """
         import pandas as pd  # noqa: PLC0415 - half a second that only tables need
 
@@ -49,23 +51,34 @@ class Engine:
         answer = self._gateway.post(f"{base}/statements", json={"statement": statement.strip().removesuffix(";")})
         operation = self._read(answer)["operationHandle"]
         rows, names, following = list[Any](), list[str](), f"{base}/operations/{operation}/result/0?rowFormat=JSON"
-        end = time.monotonic() + _SECONDS
+        began = time.monotonic()
         while following:
             page = self._read(self._gateway.get(following))
             if page["resultType"] != "NOT_READY":
                 names = [column["name"] for column in page["results"]["columns"]]
                 rows += [row["fields"] for row in page["results"]["data"]]
-            elif time.monotonic() > end:
+            elif time.monotonic() > began + _SECONDS:
                 raise LabError(f"timed out after {_SECONDS} s waiting for the result of: {statement.strip()[:60]}")
             else:
+                self._refuse_without_slots(page.get("jobID"), time.monotonic() - began)
                 time.sleep(0.05)
             following = page.get("nextResultUri")
         return pd.DataFrame(rows, columns=names)
 
     def submit(self, insert: str) -> str:
-        """Run an `INSERT`, wait until every task of its job runs, and return the job's id."""
+        """Run an `INSERT`, wait until every task of its job runs, and return the job's id.
+
+        Raises:
+            LabError: As `sql`; a job that does not run is ended.
+        """
         job: str = self.sql(insert)["job id"][0]
-        wait_until(lambda: self.runs(job), "the tasks of the job to run", _SECONDS)
+        began = time.monotonic()
+
+        def runs() -> bool:
+            self._refuse_without_slots(job, time.monotonic() - began)
+            return self.runs(job)
+
+        wait_until(runs, "the tasks of the job to run", _SECONDS)
         return job
 
     def close(self) -> None:
@@ -75,15 +88,14 @@ class Engine:
 
     def runs(self, job: str) -> bool:
         """Return whether every task of a job runs."""
-        tasks = [task for vertex in self._job(job)["vertices"] for task, n in vertex["tasks"].items() for _ in range(n)]
-        return bool(tasks) and set(tasks) == {"RUNNING"}
+        return self._task_states(job) == {"RUNNING"}
 
     def tasks(self, job: str) -> "pd.DataFrame":
         """Return where the tasks of a job run: for each step and task manager, how many."""
         import pandas as pd  # noqa: PLC0415
 
         rows = [
-            (vertex["name"].split(":")[0].split("[")[0], task["taskmanager-id"])
+            (_step(vertex), task["taskmanager-id"])
             for vertex in self._job(job)["vertices"]
             for task in self._ask(f"/jobs/{job}/vertices/{vertex['id']}")["subtasks"]
         ]
@@ -99,6 +111,15 @@ class Engine:
         """Return how many checkpoints of a job are complete."""
         counted: int = self._ask(f"/jobs/{job}/checkpoints")["counts"]["completed"]
         return counted
+
+    def state_sizes(self, job: str) -> "pd.Series":
+        """Return the bytes of state that the newest complete checkpoint of a job has of each step."""
+        import pandas as pd  # noqa: PLC0415
+
+        newest = self._ask(f"/jobs/{job}/checkpoints")["latest"]["completed"]["id"]
+        steps = self._ask(f"/jobs/{job}/checkpoints/details/{newest}")["tasks"]
+        sizes = {_step(vertex): steps[vertex["id"]]["state_size"] for vertex in self._job(job)["vertices"]}
+        return pd.Series(sizes, name="bytes").rename_axis("step")
 
     def next_checkpoint(self, job: str) -> None:
         """Wait until a checkpoint that begins from now on is complete."""
@@ -116,6 +137,25 @@ class Engine:
         ended = {"CANCELED", "FAILED", "FINISHED"}
         wait_until(lambda: self.state(job) in ended, "the job to end", _SECONDS)
 
+    def _task_states(self, job: str) -> set[str]:
+        return {state for vertex in self._job(job)["vertices"] for state, n in vertex["tasks"].items() if n}
+
+    def _refuse_without_slots(self, job: str | None, seconds: float) -> None:
+        """End a job that has waited so many seconds while no slot was free for it.
+
+        Raises:
+            LabError: It was one.
+        """
+        if not job or seconds < _SLOT_SECONDS or "SCHEDULED" not in self._task_states(job):
+            return
+        slots = sum(self.slots().values())
+        wanted = max(vertex["parallelism"] for vertex in self._job(job)["vertices"])
+        self.cancel(job)
+        raise LabError(
+            f"the job waited {_SLOT_SECONDS} s for {wanted} free slots and was ended; all task managers have {slots}: "
+            "start another one, end another job, or take a smaller 'parallelism.default'"
+        )
+
     def _job(self, job: str) -> Any:
         return self._ask(f"/jobs/{job}")
 
@@ -131,7 +171,15 @@ class Engine:
         raise LabError(f"the engine refuses: {causes[-1] if causes else answer.json()['errors'][-1][:300]}")
 
 
-def draw_lateness(seconds: Iterable[float], patience: float, window: float, title: str) -> "Figure":
+def _step(vertex: Any) -> str:
+    """Return the short name of a step: an operator's own, without its number and its arguments."""
+    name: str = vertex["name"].split(":")[0].split("[")[0]
+    return name
+
+
+def draw_lateness(
+    seconds: Iterable[float], patience: float, window: float, title: str, by_clock: Iterable[int] = ()
+) -> "Figure":
     """Return a figure of event time over the order of arrival: the messages, the watermark and the windows.
 
     Args:
@@ -139,6 +187,7 @@ def draw_lateness(seconds: Iterable[float], patience: float, window: float, titl
         patience: How far the watermark stays behind the newest message, in seconds.
         window: The length of a window in seconds.
         title: Of the figure.
+        by_clock: How many messages each window of processing time has counted, in the order of the windows.
     """
     import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
 
@@ -154,7 +203,9 @@ def draw_lateness(seconds: Iterable[float], patience: float, window: float, titl
     axes.plot(taken, [times[place] for place in taken], "o", color=COLOURS[0], markersize=4, label="counted")
     axes.plot(late, [times[place] for place in late], "X", color=COLOURS[3], markersize=9, label="too late")
     for end in range(int(window), int(max(times)) + 1, int(window)):
-        axes.axhline(end, color="0.8", linewidth=0.8, zorder=0)
-    axes.set(title=title, xlabel="order of arrival (processing time)", ylabel="event time (s)")
+        axes.axhline(end, color="0.7", linewidth=1, zorder=0, label="" if end > window else "event time")
+    for number, end in enumerate(accumulate(by_clock)):
+        axes.axvline(end - 0.5, color=COLOURS[4], linewidth=1, zorder=0, label="" if number else "processing time")
+    axes.set(title=title, xlabel="order of arrival (messages)", ylabel="event time (s)")
     axes.legend(loc="upper left")
     return figure

@@ -16,14 +16,14 @@ from kafkalab.embedded.servers.server import JavaServer
 
 SLOTS = 2  # of a task manager
 _OPENS = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "lang.invoke", "net", "time", "util")]
-_DIRECT = 96  # megabytes a task manager may take outside of the heap: buffers between tasks, and Flink's own
+_DIRECT = 80  # megabytes a task manager may take outside of the heap: buffers between tasks, and Flink's own
 
 
 class FlinkServer(JavaServer):
     """What Flink's servers share: the folder of the configuration."""
 
     files: ClassVar = "flink"
-    heap: ClassVar = 160
+    heap: ClassVar = 112
     main: ClassVar[str]
 
     @property
@@ -33,8 +33,12 @@ class FlinkServer(JavaServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Say where the configuration is (Flink documentation, "Configuration")."""
-        return {"FLINK_CONF_DIR": str(self.config)}
+        """Say where the configuration is (Flink documentation, "Configuration").
+
+        With few arenas the C library keeps less of the memory that was given back (glibc's manual, "Malloc Tunable
+        Parameters"); Flink's own images take another allocator for that.
+        """
+        return {"FLINK_CONF_DIR": str(self.config), "MALLOC_ARENA_MAX": "2"}
 
     def configure(self) -> None:
         """Leave the configuration to the job manager."""
@@ -83,15 +87,15 @@ class JobManager(FlinkServer):
             "taskmanager.load-balance.mode": "SLOTS",  # each gets tasks before one is full
             # who starts a task manager by its class says what Flink's script would compute
             "taskmanager.cpu.cores": 1,
-            "taskmanager.memory.task.heap.size": "96m",
+            "taskmanager.memory.task.heap.size": "64m",
             "taskmanager.memory.task.off-heap.size": "0m",
-            "taskmanager.memory.framework.heap.size": "64m",
+            "taskmanager.memory.framework.heap.size": "48m",
             "taskmanager.memory.jvm-metaspace.size": "96m",
             "taskmanager.memory.jvm-overhead.min": "64m",
             "taskmanager.memory.jvm-overhead.max": "64m",
             "taskmanager.memory.framework.off-heap.size": "32m",
-            "taskmanager.memory.network.min": "32m",
-            "taskmanager.memory.network.max": "32m",
+            "taskmanager.memory.network.min": "16m",
+            "taskmanager.memory.network.max": "16m",
             "taskmanager.memory.managed.size": "32m",
             "heartbeat.interval": "1 s",
             "heartbeat.timeout": "20 s",  # a killed one is noticed after two refused heartbeats
@@ -143,7 +147,7 @@ class Gateway(FlinkServer):
     """The SQL gateway: it plans statements and gives the jobs to the job manager; its port is that of REST."""
 
     kind: ClassVar = "gateway"
-    heap: ClassVar = 256
+    heap: ClassVar = 128
     main: ClassVar = "org.apache.flink.table.gateway.SqlGateway"
 
     def arguments(self) -> list[str]:
