@@ -1,6 +1,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import psutil
 import pytest
 
 import kafkalab
+from kafkalab.embedded.stack import Stack
+from kafkalab.figures.colours import COLOURS
+from kafkalab.lessons import stream_engine
 from kafkalab.lessons.stream_engine import Engine, draw_lateness
 
 mpl.use("agg")
@@ -69,6 +73,58 @@ def test_a_killed_task_manager_is_noticed_and_starts_again(own, engine):
     assert engine.slots() == {"taskmanager-0": 2}
 
 
+def test_a_job_for_which_there_are_no_slots_ends_with_what_to_do(engine, monkeypatch):
+    monkeypatch.setattr(stream_engine, "_SLOT_SECONDS", 5)
+    engine.sql("CREATE TABLE numbers (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1')")
+    engine.sql("CREATE TABLE nowhere (n INT) WITH ('connector' = 'blackhole')")
+    engine.sql("SET 'parallelism.default' = '3'")
+    for run in (
+        lambda: engine.submit("INSERT INTO nowhere SELECT n FROM numbers"),
+        lambda: engine.sql("SELECT n FROM numbers"),
+    ):
+        with pytest.raises(kafkalab.LabError, match=r"5 s for 3 free slots and was ended; .* have 2: start") as error:
+            run()
+        assert "\n" not in str(error.value)
+    engine.sql("RESET 'parallelism.default'")
+    job = engine.submit("INSERT INTO nowhere SELECT n FROM numbers")  # the slots of those that were ended are free
+    assert engine.state(job) == "RUNNING"
+    engine.cancel(job)
+
+
+def test_state_of_each_step_is_told(engine):
+    engine.sql("CREATE TABLE several (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000')")
+    engine.sql("CREATE TABLE counts (n INT, c BIGINT) WITH ('connector' = 'blackhole')")
+    engine.sql("SET 'execution.checkpointing.interval' = '200 ms'")
+    job = engine.submit("INSERT INTO counts SELECT n, COUNT(*) FROM several GROUP BY n")
+    engine.next_checkpoint(job)
+    before = engine.state_sizes(job)
+    engine.next_checkpoint(job)
+    assert (engine.state_sizes(job) > before)["GroupAggregate"]
+    engine.cancel(job)
+    engine.sql("RESET 'execution.checkpointing.interval'")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_taken_port_is_named_and_nothing_is_left(name):
+    stack = Stack.own(beside=SERVERS)
+
+    def start():
+        stack.up()
+        stack.start(name)
+
+    try:
+        port = stack.options.ports[name]
+        with (
+            socket.create_server(("127.0.0.1", port)),
+            pytest.raises(kafkalab.LabError, match=f"port {port} for {name} is taken by") as error,
+        ):
+            start()
+        assert "\n" not in str(error.value)
+        assert name not in {row["name"] for row in stack.processes() if row["pid"]}
+    finally:
+        stack.down(wipe=True)
+
+
 def test_nothing_is_left_when_the_program_is_killed():
     command = [sys.executable, "-c", CHILD]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -85,4 +141,10 @@ def test_figure_marks_what_the_watermark_has_passed():
     assert list(watermark.get_ydata()) == [-10, 49, 55, 55, 65, 65]
     assert list(counted.get_ydata()) == [0, 59, 65, 58, 75]
     assert list(late.get_ydata()) == [57]
+    plt.close(figure)
+
+
+def test_figure_has_a_line_at_the_end_of_each_window_of_the_clock():
+    figure = draw_lateness([0, 5, 10, 15], 10, 60, "a title", by_clock=[3, 1])
+    assert [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_color() == COLOURS[4]] == [2.5, 3.5]
     plt.close(figure)

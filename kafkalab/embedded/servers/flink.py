@@ -23,7 +23,7 @@ class FlinkServer(JavaServer):
     """What Flink's servers share: the folder of the configuration."""
 
     files: ClassVar = "flink"
-    heap: ClassVar = 112
+    heap: ClassVar = 80
     main: ClassVar[str]
 
     @property
@@ -87,9 +87,9 @@ class JobManager(FlinkServer):
             "taskmanager.load-balance.mode": "SLOTS",  # each gets tasks before one is full
             # who starts a task manager by its class says what Flink's script would compute
             "taskmanager.cpu.cores": 1,
-            "taskmanager.memory.task.heap.size": "64m",
+            "taskmanager.memory.task.heap.size": "48m",
             "taskmanager.memory.task.off-heap.size": "0m",
-            "taskmanager.memory.framework.heap.size": "48m",
+            "taskmanager.memory.framework.heap.size": "32m",
             "taskmanager.memory.jvm-metaspace.size": "96m",
             "taskmanager.memory.jvm-overhead.min": "64m",
             "taskmanager.memory.jvm-overhead.max": "64m",
@@ -147,7 +147,7 @@ class Gateway(FlinkServer):
     """The SQL gateway: it plans statements and gives the jobs to the job manager; its port is that of REST."""
 
     kind: ClassVar = "gateway"
-    heap: ClassVar = 128
+    heap: ClassVar = 112
     main: ClassVar = "org.apache.flink.table.gateway.SqlGateway"
 
     def arguments(self) -> list[str]:
