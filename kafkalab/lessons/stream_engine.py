@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SECONDS = 120  # that the engine may take over one statement or one change of a job
-_SLOT_SECONDS = 20  # that a task may wait for a slot: a task manager that was just started offers its slots within one
+_SLOT_SECONDS = 20  # that a job may wait for slots that there are not
+_ENDED = {"CANCELED", "FAILED", "FINISHED"}
 
 
 class Engine:
@@ -54,15 +55,19 @@ class Engine:
         began = time.monotonic()
         while following:
             page = self._read(self._gateway.get(following))
+            found = []
             if page["resultType"] != "NOT_READY":
                 names = [column["name"] for column in page["results"]["columns"]]
-                rows += [row["fields"] for row in page["results"]["data"]]
-            elif time.monotonic() > began + _SECONDS:
-                raise LabError(f"timed out after {_SECONDS} s waiting for the result of: {statement.strip()[:60]}")
-            else:
+                found = [row["fields"] for row in page["results"]["data"]]
+            rows += found
+            following = page.get("nextResultUri")
+            if following and time.monotonic() > began + _SECONDS:
+                if job := page.get("jobID"):
+                    self.cancel(job)
+                raise LabError(f"timed out after {_SECONDS} s waiting for the end of: {statement.strip()[:60]}")
+            if following and not found:
                 self._refuse_without_slots(page.get("jobID"), time.monotonic() - began)
                 time.sleep(0.05)
-            following = page.get("nextResultUri")
         return pd.DataFrame(rows, columns=names)
 
     def submit(self, insert: str) -> str:
@@ -134,27 +139,28 @@ class Engine:
     def cancel(self, job: str) -> None:
         """End a job at once and wait until it has ended."""
         self._manager.patch(f"/jobs/{job}", params={"mode": "cancel"})
-        ended = {"CANCELED", "FAILED", "FINISHED"}
-        wait_until(lambda: self.state(job) in ended, "the job to end", _SECONDS)
+        wait_until(lambda: self.state(job) in _ENDED, "the job to end", _SECONDS)
 
     def _task_states(self, job: str) -> set[str]:
         return {state for vertex in self._job(job)["vertices"] for state, n in vertex["tasks"].items() if n}
 
     def _refuse_without_slots(self, job: str | None, seconds: float) -> None:
-        """End a job that has waited so many seconds while no slot was free for it.
+        """End a job that has waited so many seconds for slots, if there are not as many as all jobs want.
 
         Raises:
             LabError: It was one.
         """
         if not job or seconds < _SLOT_SECONDS or "SCHEDULED" not in self._task_states(job):
             return
-        slots = sum(self.slots().values())
-        wanted = max(vertex["parallelism"] for vertex in self._job(job)["vertices"])
-        self.cancel(job)
-        raise LabError(
-            f"the job waited {_SLOT_SECONDS} s for {wanted} free slots and was ended; all task managers have {slots}: "
-            "start another one, end another job, or take a smaller 'parallelism.default'"
-        )
+        jobs = [other["jid"] for other in self._ask("/jobs/overview")["jobs"] if other["state"] not in _ENDED]
+        wanted = {name: max(vertex["parallelism"] for vertex in self._job(name)["vertices"]) for name in jobs}
+        slots, others = sum(self.slots().values()), sum(wanted.values()) - wanted.get(job, 0)
+        if job in wanted and others + wanted[job] > slots:
+            self.cancel(job)
+            raise LabError(
+                f"the job was ended: it waited {_SLOT_SECONDS} s for {wanted[job]} slots, and of {slots} slots other "
+                f"jobs want {others}: start a task manager, end another job, or set 'parallelism.default' to less"
+            )
 
     def _job(self, job: str) -> Any:
         return self._ask(f"/jobs/{job}")
