@@ -43,12 +43,14 @@ def files(wanted: str | list[str] | dict[str, list[str]]) -> dict[str, object]:
 
 
 def resolved(coordinates: list[str]) -> dict[str, object]:
-    """Return the entries of jars and of all that they need."""
-    environment = jgo.build("+".join(coordinates))
+    """Return the entries of jars and of all that they need; of a coordinate in five parts, the file alone."""
+    alone = [coordinate for coordinate in coordinates if coordinate.count(":") == 4]
+    environment = jgo.build("+".join(c for c in coordinates if c not in alone))
     jars = {path.name: path for path in environment.all_jars}
     needed = environment.lockfile.dependencies
     found = [f"{d.groupId}:{d.artifactId}:{d.version}:{d.classifier or ''}:{d.packaging}" for d in needed]
-    return {coordinate: entry(jars[file_name(coordinate)]) for coordinate in found}
+    entries = {coordinate: entry(jars[file_name(coordinate)]) for coordinate in found}
+    return entries | {coordinate: file for one in alone for coordinate, file in single(one).items()}
 
 
 def single(coordinate: str) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """The servers' files: fetched once by their Maven coordinates, checked against artifacts.toml, kept in the cache.
 
 The lock has sets of files: `kafka` (Kafka 3.9 and ZooKeeper), `kraft` (the current Kafka), `registry`, `tools` (Kafka's
-command-line tools), `connect` with its plugins, and `postgres`, of which each platform has a set. A set is fetched when
-a stack first needs it.
+command-line tools), `connect` with its plugins, `flink`, and `postgres`, of which each platform has a set. A set is
+fetched when a stack first needs it.
 """
 
 import errno

@@ -3,21 +3,34 @@
 import contextlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
+
+from kafkalab.embedded import HOST
+from kafkalab.errors import LabError
 
 # with their commands; kept so that a server that ends is reaped by the Python that started it
 _children: list[tuple[subprocess.Popen[bytes], list[str]]] = []
 _CONFIGURES_SERVERS = re.compile(r"(_JAVA|JAVA_TOOL|JDK_JAVA)_OPTIONS$|(QUARKUS|APICURIO)_", re.IGNORECASE)
 
 
-def start(command: list[str], log: Path, folder: Path, record: Path, user: str | None = None) -> None:
+def start(
+    command: list[str],
+    log: Path,
+    folder: Path,
+    record: Path,
+    user: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Start a server that outlives this Python, and write its process id and this machine's name to a file.
 
     Args:
@@ -26,10 +39,11 @@ def start(command: list[str], log: Path, folder: Path, record: Path, user: str |
         folder: The folder that it starts in.
         record: The file with the id of its process.
         user: The account that it runs under; None for that of this Python.
+        variables: What it finds in its environment beside the lab's.
     """
     with log.open("ab") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        child = _spawn(command, **streams, cwd=folder, env=environment(), **as_user(user))
+        child = _spawn(command, **streams, cwd=folder, env={**environment(), **variables}, **as_user(user))
     try:
         whole = record.with_suffix(".new")  # replaced in one step, so that nobody reads half a number
         whole.write_text(f"{child.pid} {socket.gethostname()}", encoding="utf-8")
@@ -139,6 +153,18 @@ def listener(host: str, port: int) -> str | None:
             if number == port and where in {host, f"::ffff:{host}", "0.0.0.0", "::"}:  # noqa: S104 - all addresses
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     return "another process"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports below the ephemeral range: a client that dials a dead broker there cannot meet itself."""
+    free: list[int] = []
+    for port in secrets.SystemRandom().sample(range(20_000, 32_000), 200):  # no seed of a notebook's may choose them
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise LabError("no free ports between 20000 and 32000 on this machine: end some programs")
 
 
 def _spawn(command: list[str], **options: Any) -> subprocess.Popen[bytes]:

@@ -1,8 +1,6 @@
 """A stack: servers that live in one folder and start, end and are asked together."""
 
-import secrets
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from kafkalab.embedded import HOST, archives, artifacts, processes, tools
 from kafkalab.embedded.options import MOST_BROKERS, Options
+from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at
@@ -510,7 +509,7 @@ class Stack:
                     [self._servers[name] for name in server.starts_after() if self._servers[name] in servers]
                 )
                 wait_until(server.may_start, f"the start of {server.name} to be possible", START_SECONDS)
-            processes.start(server.command(), server.log, self.folder, server.record, server.user)
+            processes.start(server.command(), server.log, self.folder, server.record, server.user, server.environment)
 
     def _wait_for(self, servers: Iterable[Server]) -> None:
         """Wait until each server answers; a server that ends first is an error with the reason from its log."""
@@ -569,15 +568,3 @@ def _check(mode: str, brokers: int) -> None:
         raise LabError(f"there is no mode {mode!r}: take {' or '.join(map(repr, SERVERS))}")
     if not 1 <= brokers <= MOST_BROKERS:
         raise LabError(f"a stack has 1 to {MOST_BROKERS} brokers, not {brokers}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports below the ephemeral range: a client that dials a dead broker there cannot meet itself."""
-    free: list[int] = []
-    for port in secrets.SystemRandom().sample(range(20_000, 32_000), 200):  # no seed of a notebook's may choose them
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port))
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise LabError("no free ports between 20000 and 32000 on this machine: end some programs")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from kafkalab.embedded.servers.broker import Broker
 from kafkalab.embedded.servers.connect import Connect
+from kafkalab.embedded.servers.flink import Gateway, JobManager, TaskManager
 from kafkalab.embedded.servers.kraft import BridgeController, Controller, Node
 from kafkalab.embedded.servers.postgres import Postgres
 from kafkalab.embedded.servers.registry import Registry
@@ -17,4 +18,10 @@ SERVERS: Mapping[str, Mapping[str, type[Server]]] = {
 }
 
 # what a stack has beside these only where it is asked for, in either mode
-BESIDE: Mapping[str, type[Server]] = {"postgres": Postgres, "connect": Connect}
+BESIDE: Mapping[str, type[Server]] = {
+    "postgres": Postgres,
+    "connect": Connect,
+    "jobmanager": JobManager,
+    "taskmanager": TaskManager,
+    "gateway": Gateway,
+}

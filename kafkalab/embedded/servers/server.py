@@ -79,6 +79,11 @@ class Server(ABC):
         return self.layout.folder / "run" / f"{self.name}.pid"
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """What it finds in its environment beside the lab's."""
+        return {}
+
+    @property
     def mark(self) -> str:
         """The argument by which a process is known as this server of this stack."""
         return f"-Dkafkalab.server={self.layout.folder / self.name}"

@@ -1,0 +1,217 @@
+"""A stream engine at work: SQL given to Flink's gateway, what its job manager tells, and a figure of event time."""
+
+import re
+import time
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from kafkalab.embedded import HOST
+from kafkalab.embedded.stack import Stack
+from kafkalab.errors import LabError
+from kafkalab.figures.colours import COLOURS
+from kafkalab.waiting import wait_until
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_SECONDS = 120  # that the engine may take over one statement or one change of a job
+_SLOT_SECONDS = 20  # that a job may wait for slots that there are not
+_ENDED = {"CANCELED", "FAILED", "FINISHED"}
+
+
+class Engine:
+    """A session of Flink's SQL gateway, and the job manager behind it.
+
+    Args:
+        stack: A stack with a job manager and a gateway.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        ports = stack.options.ports
+        self._gateway = httpx2.Client(base_url=f"http://{HOST}:{ports['gateway']}", timeout=_SECONDS, trust_env=False)
+        self._manager = httpx2.Client(
+            base_url=f"http://{HOST}:{ports['jobmanager']}", timeout=_SECONDS, trust_env=False
+        )
+        self._session = self._gateway.post("/v3/sessions", json={}).json()["sessionHandle"]
+
+    def sql(self, statement: str) -> "pd.DataFrame":
+        """Run one statement and return its result, a row for each row.
+
+        An `INSERT` returns at once with the id of its job, which goes on.
+
+        Raises:
+            LabError: The engine refuses it, with its own message; or its job has no slots, or it took too long.
+        """
+        import pandas as pd  # noqa: PLC0415 - half a second that only tables need
+
+        base = f"/v3/sessions/{self._session}"
+        answer = self._gateway.post(f"{base}/statements", json={"statement": statement.strip().removesuffix(";")})
+        operation = self._read(answer)["operationHandle"]
+        rows, names, following = list[Any](), list[str](), f"{base}/operations/{operation}/result/0?rowFormat=JSON"
+        began = time.monotonic()
+        while following:
+            page = self._read(self._gateway.get(following))
+            found = []
+            if page["resultType"] != "NOT_READY":
+                names = [column["name"] for column in page["results"]["columns"]]
+                found = [row["fields"] for row in page["results"]["data"]]
+            rows += found
+            following = page.get("nextResultUri")
+            if following and time.monotonic() > began + _SECONDS:
+                if job := page.get("jobID"):
+                    self.cancel(job)
+                raise LabError(f"timed out after {_SECONDS} s waiting for the end of: {statement.strip()[:60]}")
+            if following and not found:
+                self._refuse_without_slots(page.get("jobID"), time.monotonic() - began)
+                time.sleep(0.05)
+        return pd.DataFrame(rows, columns=names)
+
+    def submit(self, insert: str) -> str:
+        """Run an `INSERT`, wait until every task of its job runs, and return the job's id.
+
+        Raises:
+            LabError: As `sql`; a job that does not run is ended.
+        """
+        job: str = self.sql(insert)["job id"][0]
+        began = time.monotonic()
+
+        def runs() -> bool:
+            self._refuse_without_slots(job, time.monotonic() - began)
+            return self.runs(job)
+
+        wait_until(runs, "the tasks of the job to run", _SECONDS)
+        return job
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._gateway.close()
+        self._manager.close()
+
+    def runs(self, job: str) -> bool:
+        """Return whether every task of a job runs."""
+        return self._task_states(job) == {"RUNNING"}
+
+    def tasks(self, job: str) -> "pd.DataFrame":
+        """Return where the tasks of a job run: for each step and task manager, how many."""
+        import pandas as pd  # noqa: PLC0415
+
+        rows = [
+            (_step(vertex), task["taskmanager-id"])
+            for vertex in self._job(job)["vertices"]
+            for task in self._ask(f"/jobs/{job}/vertices/{vertex['id']}")["subtasks"]
+        ]
+        frame = pd.DataFrame(rows, columns=["step", "task manager"])
+        return pd.crosstab(frame["step"], frame["task manager"])
+
+    def slots(self) -> dict[str, int]:
+        """Return the slots of each task manager that the job manager counts on."""
+        managers = self._ask("/taskmanagers")["taskmanagers"]
+        return {manager["id"]: manager["slotsNumber"] for manager in sorted(managers, key=lambda m: m["id"])}
+
+    def checkpoints(self, job: str) -> int:
+        """Return how many checkpoints of a job are complete."""
+        counted: int = self._ask(f"/jobs/{job}/checkpoints")["counts"]["completed"]
+        return counted
+
+    def state_sizes(self, job: str) -> "pd.Series":
+        """Return the bytes of state that the newest complete checkpoint of a job has of each step."""
+        import pandas as pd  # noqa: PLC0415
+
+        newest = self._ask(f"/jobs/{job}/checkpoints")["latest"]["completed"]["id"]
+        steps = self._ask(f"/jobs/{job}/checkpoints/details/{newest}")["tasks"]
+        sizes = {_step(vertex): steps[vertex["id"]]["state_size"] for vertex in self._job(job)["vertices"]}
+        return pd.Series(sizes, name="bytes").rename_axis("step")
+
+    def next_checkpoint(self, job: str) -> None:
+        """Wait until a checkpoint that begins from now on is complete."""
+        before = self.checkpoints(job)
+        wait_until(lambda: self.checkpoints(job) > before + 1, "two checkpoints to be complete", _SECONDS)
+
+    def state(self, job: str) -> str:
+        """Return the state of a job, such as `RUNNING` or `FINISHED`."""
+        found: str = self._job(job)["state"]
+        return found
+
+    def cancel(self, job: str) -> None:
+        """End a job at once and wait until it has ended."""
+        self._manager.patch(f"/jobs/{job}", params={"mode": "cancel"})
+        wait_until(lambda: self.state(job) in _ENDED, "the job to end", _SECONDS)
+
+    def _task_states(self, job: str) -> set[str]:
+        return {state for vertex in self._job(job)["vertices"] for state, n in vertex["tasks"].items() if n}
+
+    def _refuse_without_slots(self, job: str | None, seconds: float) -> None:
+        """End a job that has waited so many seconds for slots, if there are not as many as all jobs want.
+
+        Raises:
+            LabError: It was one.
+        """
+        if not job or seconds < _SLOT_SECONDS or "SCHEDULED" not in self._task_states(job):
+            return
+        jobs = [other["jid"] for other in self._ask("/jobs/overview")["jobs"] if other["state"] not in _ENDED]
+        wanted = {name: max(vertex["parallelism"] for vertex in self._job(name)["vertices"]) for name in jobs}
+        slots, others = sum(self.slots().values()), sum(wanted.values()) - wanted.get(job, 0)
+        if job in wanted and others + wanted[job] > slots:
+            self.cancel(job)
+            raise LabError(
+                f"the job was ended: it waited {_SLOT_SECONDS} s for {wanted[job]} slots, and of {slots} slots other "
+                f"jobs want {others}: start a task manager, end another job, or set 'parallelism.default' to less"
+            )
+
+    def _job(self, job: str) -> Any:
+        return self._ask(f"/jobs/{job}")
+
+    def _ask(self, path: str) -> Any:
+        return self._manager.get(path).raise_for_status().json()
+
+    @staticmethod
+    def _read(answer: httpx2.Response) -> Any:
+        """Return the content of an answer, or raise what is told in it."""
+        if answer.status_code == 200:
+            return answer.json()
+        causes = re.findall(r"Caused by: [\w.$]+: ([^\n]+)", "\n".join(answer.json()["errors"]))
+        raise LabError(f"the engine refuses: {causes[-1] if causes else answer.json()['errors'][-1][:300]}")
+
+
+def _step(vertex: Any) -> str:
+    """Return the short name of a step: an operator's own, without its number and its arguments."""
+    name: str = vertex["name"].split(":")[0].split("[")[0]
+    return name
+
+
+def draw_lateness(
+    seconds: Iterable[float], patience: float, window: float, title: str, by_clock: Iterable[int] = ()
+) -> "Figure":
+    """Return a figure of event time over the order of arrival: the messages, the watermark and the windows.
+
+    Args:
+        seconds: The event time of each message in seconds, in the order of their arrival.
+        patience: How far the watermark stays behind the newest message, in seconds.
+        window: The length of a window in seconds.
+        title: Of the figure.
+        by_clock: How many messages each window of processing time has counted, in the order of the windows.
+    """
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
+
+    times, marks, late = list(seconds), list[float](), list[int]()
+    for place, second in enumerate(times):
+        before = marks[-1] if marks else -patience
+        if (second // window + 1) * window <= before:
+            late.append(place)
+        marks.append(max(before, second - patience))
+    figure, axes = plt.subplots(figsize=(9, 3.8), layout="constrained")
+    taken = [place for place in range(len(times)) if place not in late]
+    axes.step(range(len(times)), marks, where="post", color=COLOURS[1], label="watermark")
+    axes.plot(taken, [times[place] for place in taken], "o", color=COLOURS[0], markersize=4, label="counted")
+    axes.plot(late, [times[place] for place in late], "X", color=COLOURS[3], markersize=9, label="too late")
+    for end in range(int(window), int(max(times)) + 1, int(window)):
+        axes.axhline(end, color="0.7", linewidth=1, zorder=0, label="" if end > window else "event time")
+    for number, end in enumerate(accumulate(by_clock)):
+        axes.axvline(end - 0.5, color=COLOURS[4], linewidth=1, zorder=0, label="" if number else "processing time")
+    axes.set(title=title, xlabel="order of arrival (messages)", ylabel="event time (s)")
+    axes.legend(loc="upper left")
+    return figure

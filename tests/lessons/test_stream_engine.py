@@ -1,0 +1,159 @@
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import psutil
+import pytest
+
+import kafkalab
+from kafkalab.embedded.stack import Stack
+from kafkalab.figures.colours import COLOURS
+from kafkalab.lessons import stream_engine
+from kafkalab.lessons.stream_engine import Engine, draw_lateness
+
+mpl.use("agg")
+
+SERVERS = ("jobmanager", "taskmanager-0", "gateway")
+CHILD = f"""
+import sys, kafkalab
+own = kafkalab.own_stack(beside={SERVERS!r})
+own.stack.start("taskmanager-0")
+print(own.stack.folder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def own():
+    with kafkalab.own_stack(beside=SERVERS) as own:
+        own.stack.start("taskmanager-0")
+        yield own
+
+
+@pytest.fixture(scope="module")
+def engine(own):
+    with contextlib.closing(Engine(own.stack)) as engine:
+        yield engine
+
+
+def processes_in(folder):
+    def command(process):
+        try:
+            return process.cmdline()
+        except psutil.Error:
+            return []
+
+    return [process for process in psutil.process_iter() if any(str(folder) in part for part in command(process))]
+
+
+def test_a_statement_has_rows_and_a_wrong_one_an_error_that_says_what_is_wrong(engine):
+    assert engine.sql("SELECT a + 1 AS b FROM (VALUES (1), (2)) AS t (a);")["b"].tolist() == [2, 3]
+    with pytest.raises(kafkalab.LabError, match="'nowhere' not found"):
+        engine.sql("SELECT a FROM nowhere")
+
+
+def test_every_server_listens_on_loopback_only(own):
+    pids = [row["pid"] for row in own.stack.processes() if row["name"] in SERVERS]
+    listening = [c for pid in pids for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
+    assert len(listening) >= len(SERVERS)
+    assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} == {"127.0.0.1"}
+
+
+def test_a_killed_task_manager_is_noticed_and_starts_again(own, engine):
+    assert engine.slots() == {"taskmanager-0": 2}
+    own.stack.kill("taskmanager-0")
+    kafkalab.wait_until(lambda: not engine.slots(), "the job manager to notice", 60)
+    own.stack.start("taskmanager-0")
+    assert engine.slots() == {"taskmanager-0": 2}
+
+
+def test_a_job_for_which_there_are_no_slots_ends_with_what_to_do(engine, monkeypatch):
+    monkeypatch.setattr(stream_engine, "_SLOT_SECONDS", 5)
+    engine.sql("CREATE TABLE numbers (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1')")
+    engine.sql("CREATE TABLE nowhere (n INT) WITH ('connector' = 'blackhole')")
+    engine.sql("SET 'parallelism.default' = '3'")
+    for run in (
+        lambda: engine.submit("INSERT INTO nowhere SELECT n FROM numbers"),
+        lambda: engine.sql("SELECT n FROM numbers"),
+    ):
+        with pytest.raises(
+            kafkalab.LabError, match="it waited 5 s for 3 slots, and of 2 slots other jobs want 0"
+        ) as error:
+            run()
+        assert "\n" not in str(error.value)
+    engine.sql("RESET 'parallelism.default'")
+    job = engine.submit("INSERT INTO nowhere SELECT n FROM numbers")  # the slots of those that were ended are free
+    assert engine.state(job) == "RUNNING"
+    engine.cancel(job)
+
+
+def test_a_query_without_an_end_is_ended(engine, monkeypatch):
+    engine.sql("CREATE TABLE endless (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1')")
+    monkeypatch.setattr(stream_engine, "_SECONDS", 15)
+    with pytest.raises(kafkalab.LabError, match="timed out after 15 s waiting for the end of: SELECT n FROM endless"):
+        engine.sql("SELECT n FROM endless")
+
+
+def test_state_of_each_step_is_told(engine):
+    engine.sql("CREATE TABLE several (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000')")
+    engine.sql("CREATE TABLE counts (n INT, c BIGINT) WITH ('connector' = 'blackhole')")
+    engine.sql("SET 'execution.checkpointing.interval' = '200 ms'")
+    job = engine.submit("INSERT INTO counts SELECT n, COUNT(*) FROM several GROUP BY n")
+    engine.next_checkpoint(job)
+    before = engine.state_sizes(job)
+    engine.next_checkpoint(job)
+    assert (engine.state_sizes(job) > before)["GroupAggregate"]
+    engine.cancel(job)
+    engine.sql("RESET 'execution.checkpointing.interval'")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_taken_port_is_named_and_nothing_is_left(name):
+    stack = Stack.own(beside=SERVERS)
+
+    def start():
+        stack.up()
+        stack.start(name)
+
+    try:
+        port = stack.options.ports[name]
+        with (
+            socket.create_server(("127.0.0.1", port)),
+            pytest.raises(kafkalab.LabError, match=f"port {port} for {name} is taken by") as error,
+        ):
+            start()
+        assert "\n" not in str(error.value)
+        assert name not in {row["name"] for row in stack.processes() if row["pid"]}
+    finally:
+        stack.down(wipe=True)
+
+
+def test_nothing_is_left_when_the_program_is_killed():
+    command = [sys.executable, "-c", CHILD]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    folder = Path(child.stdout.readline().strip())
+    assert len(processes_in(folder)) > len(SERVERS)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    kafkalab.wait_until(lambda: not processes_in(folder) and not folder.exists(), "the servers to be gone", 90)
+
+
+def test_figure_marks_what_the_watermark_has_passed():
+    figure = draw_lateness([0, 59, 65, 58, 75, 57], 10, 60, "a title")
+    watermark, counted, late = figure.axes[0].lines[:3]
+    assert list(watermark.get_ydata()) == [-10, 49, 55, 55, 65, 65]
+    assert list(counted.get_ydata()) == [0, 59, 65, 58, 75]
+    assert list(late.get_ydata()) == [57]
+    plt.close(figure)
+
+
+def test_figure_has_a_line_at_the_end_of_each_window_of_the_clock():
+    figure = draw_lateness([0, 5, 10, 15], 10, 60, "a title", by_clock=[3, 1])
+    assert [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_color() == COLOURS[4]] == [2.5, 3.5]
+    plt.close(figure)
