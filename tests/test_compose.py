@@ -169,6 +169,23 @@ def test_flinks_connectors_are_of_its_release_and_of_the_lock():
     assert avro.startswith(f"flink-sql-avro-confluent-registry-{release}.")
 
 
+def test_addresses_of_the_pipeline_in_the_readme_are_those_of_its_services(monkeypatch):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"^    export (KAFKALAB_(?:CONNECT|POSTGRES)\w+)='?([^'\n]+)", readme, re.MULTILINE))
+    named |= {"KAFKA_SCHEMA_REGISTRY_URL": re.findall(r"^\| the pipeline \|.*`(http://\S+)`", readme, re.MULTILINE)[0]}
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    settings = kafkalab.ClusterSettings.read()
+    for name in ("connect", "postgres"):
+        published, address = SERVICES[name]["ports"][0].split(":")[1], getattr(settings, f"{name}_url")
+        assert re.search(r"localhost:(\d+)", address)[1] == published
+    assert f":{SERVICES['pipeline-registry']['ports'][0].split(':')[1]}/" in settings.schema_registry_url
+    seen = SERVICES["lab"]["environment"]["KAFKALAB_CONNECT_POSTGRES_URL"].replace("$$", "$")
+    assert seen == settings.connect_postgres_url
+    allowed = SERVICES["connect"]["environment"]["CONNECT_CONFIG_PROVIDERS_ENV_PARAM_ALLOWLIST_PATTERN"]
+    assert f"${{env:{allowed}}}@postgres:5432" in seen
+
+
 def test_build_context_holds_what_is_needed():
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert lines[1] == "*"
