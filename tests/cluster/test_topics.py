@@ -10,7 +10,7 @@ def test_topic_that_somebody_deletes_does_not_come_back(lab):
     often = {"topic.metadata.refresh.interval.ms": "100"}  # five minutes otherwise
     kept = kafkalab.Lab({**lab.client, **often}, lab.registry)
     kept.fresh_topic("gone")
-    somebody = AdminClient(dict(lab.client))
+    somebody = AdminClient({**lab.client, "log_level": 0})
     somebody.delete_topics(["gone"])["gone"].result()
     kafkalab.wait_until(lambda: lab.describe("gone") is None, "the deletion")
     end = time.monotonic() + 3
