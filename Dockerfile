@@ -1,6 +1,6 @@
-# The programs and the lab; docker-compose.yml says which of them a container runs.
+# The programs and the lab, and Flink with its connectors; docker-compose.yml says which of them a container runs.
 ARG PYTHON_RELEASE=3.13
-FROM python:${PYTHON_RELEASE}-slim
+FROM python:${PYTHON_RELEASE}-slim AS lab
 
 # folders that a volume is laid over keep their owner
 RUN useradd --create-home learner \
@@ -17,3 +17,12 @@ USER learner
 # a container's port is published from all of its addresses
 RUN mkdir ~/.jupyter && echo 'c.ServerApp.ip = "0.0.0.0"' > ~/.jupyter/jupyter_server_config.py
 CMD ["kafkalab", "--help"]
+
+# The connectors come as the servers of the embedded stack do: by the lock, with their checksums.
+FROM lab AS connectors
+RUN python -c 'from kafkalab.embedded import artifacts; artifacts.fetch(sets={"flink-connectors"})'
+
+FROM flink:2.2.1-java21 AS flink
+COPY --from=connectors --chown=flink:flink /home/learner/.cache/kafkalab/jars/*.jar /opt/flink/lib/
+USER flink
+RUN mkdir /opt/flink/state

@@ -30,6 +30,7 @@ _LOCK_SECONDS = 10
 _BROKER = r"(?:(?i:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?(?:[\w.-]+|\[[\w:.%]+\]):\d{1,5}"
 _BROKERS = rf"^\s*{_BROKER}(?:\s*,\s*{_BROKER})*\s*,?\s*$"  # as librdkafka takes them
 _URL = r"^https?://[^\s,@]+$"
+_POSTGRES = r"^postgres(?:ql)?://[^\s:/@]+:[^\s/@]+@[^\s:/@]+:\d{1,5}/?$"
 _NAME = r"^[\w.-]+$"
 _LEARNER = r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$"  # what a topic may be called, without the dot that ends the prefix
 
@@ -119,6 +120,20 @@ class ClusterSettings(_Checked):
     schema_registry_properties: AbsolutePath | None = Field(
         None, alias="KAFKA_SCHEMA_REGISTRY_PROPERTIES", examples=["schema-registry.properties"],
         description="a file of lines key=value with the registry client's names",
+    )  # fmt: skip
+    connect_url: str | None = Field(
+        None, alias="KAFKALAB_CONNECT_URL", pattern=_URL, examples=["http://localhost:8083"],
+        description="the address of Kafka Connect's REST interface",
+    )  # fmt: skip
+    postgres_url: str | None = Field(
+        None, alias="KAFKALAB_POSTGRES_URL", pattern=_POSTGRES, examples=["postgresql://USER:PASSWORD@localhost:15432"],
+        description="the database server that Connect reads from, and an account of it",
+    )  # fmt: skip
+    connect_postgres_url: str | None = Field(
+        None, alias="KAFKALAB_CONNECT_POSTGRES_URL", pattern=_POSTGRES,
+        examples=["postgresql://USER:${env:POSTGRES_PASSWORD}@postgres:5432"],
+        description="the same server as Connect dials it, with what Connect's configuration provider makes the "
+        "password of; unset: KAFKALAB_POSTGRES_URL",
     )  # fmt: skip
     consumer_timeout_ms: int = Field(
         10_000, alias="KAFKA_CONSUMER_TIMEOUT_MS", ge=1, examples=[120_000],

@@ -13,15 +13,22 @@ from functools import partial
 from pathlib import Path
 
 import clients
+import httpx2
+import psycopg
 import pytest
 import yaml
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
+import kafkalab
 from kafkalab.cli import app
-from kafkalab.embedded import HOST, processes, tools
+from kafkalab.embedded import HOST, artifacts, processes, tools
 from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.options import Options
+from kafkalab.embedded.servers import postgres
 from kafkalab.embedded.stack import Stack, free_ports
 
 ROOT = Path(__file__).parents[1]
@@ -115,8 +122,13 @@ def test_ports_are_bound_to_loopback_and_none_is_taken_twice():
 
 
 def test_volumes_are_named_and_have_one_owner():
-    mounts = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", ())]
-    assert sorted(mounts) == sorted(COMPOSE["volumes"])
+    """Flink's servers have one together: a checkpoint that one of them writes is read by another."""
+    owners = {
+        (mount.split(":")[0], service["image"]) for service in SERVICES.values() for mount in service.get("volumes", ())
+    }
+    assert sorted(volume for volume, _ in owners) == sorted(COMPOSE["volumes"])
+    shared = [mount for service in SERVICES.values() for mount in service.get("volumes", ())]
+    assert {mount.split(":")[0] for mount in shared if shared.count(mount) > 1} == {"flink"}
 
 
 def test_service_needs_nothing_that_its_profile_leaves_out():
@@ -140,8 +152,38 @@ def test_broker_is_published_to_the_host_and_named_inside_as_it_advertises(name)
 def test_dockerfile_installs_the_lock_and_ends_as_the_services_user():
     steps = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert "pip install --no-cache-dir --require-hashes --requirement requirements.lock" in steps
-    users = {service["user"] for service in SERVICES.values() if "build" in service}
-    assert users == {re.findall(r"^USER (\w+)$", steps, re.MULTILINE)[-1]}
+    _, *stages = re.split(r"^FROM .* AS (\w+)$", steps, flags=re.MULTILINE)
+    stages = dict(zip(stages[::2], stages[1::2], strict=True))
+    for service in SERVICES.values():
+        if "build" in service:
+            assert service["user"] == re.findall(r"^USER (\w+)$", stages[service["build"]["target"]], re.MULTILINE)[-1]
+
+
+def test_flinks_connectors_are_of_its_release_and_of_the_lock():
+    steps = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    [release] = re.findall(r"^FROM flink:(\d+\.\d+)\.\d+-java21 AS flink$", steps, re.MULTILINE)
+    [wanted] = re.findall(r'artifacts.fetch\(sets={"([\w-]+)"}\)', steps)
+    kafka, avro = (path.stem for path in artifacts.paths(wanted))
+    assert kafka.startswith("flink-sql-connector-kafka-")
+    assert kafka.endswith(f"-{release}")
+    assert avro.startswith(f"flink-sql-avro-confluent-registry-{release}.")
+
+
+def test_addresses_of_the_pipeline_in_the_readme_are_those_of_its_services(monkeypatch):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"^    export (KAFKALAB_(?:CONNECT|POSTGRES)\w+)='?([^'\n]+)", readme, re.MULTILINE))
+    named |= {"KAFKA_SCHEMA_REGISTRY_URL": re.findall(r"^\| the pipeline \|.*`(http://\S+)`", readme, re.MULTILINE)[0]}
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    settings = kafkalab.ClusterSettings.read()
+    for name in ("connect", "postgres"):
+        published, address = SERVICES[name]["ports"][0].split(":")[1], getattr(settings, f"{name}_url")
+        assert re.search(r"localhost:(\d+)", address)[1] == published
+    assert f":{SERVICES['pipeline-registry']['ports'][0].split(':')[1]}/" in settings.schema_registry_url
+    seen = SERVICES["lab"]["environment"]["KAFKALAB_CONNECT_POSTGRES_URL"].replace("$$", "$")
+    assert seen == settings.connect_postgres_url
+    allowed = SERVICES["connect"]["environment"]["CONNECT_CONFIG_PROVIDERS_ENV_PARAM_ALLOWLIST_PATTERN"]
+    assert f"${{env:{allowed}}}@postgres:5432" in seen
 
 
 def test_build_context_holds_what_is_needed():
@@ -174,18 +216,35 @@ def zookeeper_properties(environment):
     return {known[name]: value for name, value in environment.items() if name.startswith("ZOOKEEPER_")}
 
 
+def connect_properties(environment):
+    """Translate as `docker-entrypoint.sh` of Debezium's image does."""
+    short = {  # what has a variable of its own
+        "BOOTSTRAP_SERVERS", "GROUP_ID", "CONFIG_STORAGE_TOPIC", "OFFSET_STORAGE_TOPIC", "STATUS_STORAGE_TOPIC",
+        "KEY_CONVERTER", "VALUE_CONVERTER", "OFFSET_FLUSH_INTERVAL_MS",
+    }  # fmt: skip
+    others = {"HEAP_OPTS", "ADVERTISED_HOST_NAME", "ENABLE_APICURIO_CONVERTERS", "POSTGRES_PASSWORD"}
+    properties = {}
+    for name, value in environment.items():
+        assert name in short | others or name.startswith("CONNECT_")
+        assert "@" not in str(value), "the script puts values into a command that ends at this sign"
+        if name not in others:
+            properties[name.removeprefix("CONNECT_").lower().replace("_", ".")] = value
+    return properties
+
+
 class Composed(Stack):
     """The embedded stack with the containers' own settings; only addresses and folders are this machine's."""
 
-    def __init__(self, folder, brokers, inside):
+    def __init__(self, folder, brokers, inside, beside=()):
         count = len(brokers)
-        registry, zookeeper, *ports = free_ports(2 + 3 * count)
+        registry, zookeeper, *ports = free_ports(2 + 3 * count + len(beside))
+        further, ports = ports[3 * count :], ports[: 3 * count]
         ports, inner, quorum = ports[:count], ports[count : 2 * count], ports[2 * count :]
         if "KAFKA_PROCESS_ROLES" in SERVICES[brokers[0]]["environment"]:
             options = Options.with_kraft(ports, registry, quorum)
         else:
             options = Options.with_zookeeper(zookeeper, ports, registry)
-        super().__init__(folder, options)
+        super().__init__(folder, options.beside(dict(zip(beside, further, strict=True))))
         self.brokers = brokers
         self.inside = [f"{inside}:{port}" for port in inner]
         self.quorum = [f"{HOST}:{port}" for port in quorum]
@@ -203,8 +262,18 @@ class Composed(Stack):
             assert properties["clientPort"] == 2181
             own = {"clientPort": server.port, "clientPortAddress": HOST, "dataDir": self.folder / "data" / "zookeeper"}
             write_properties(self.folder / "config" / "zookeeper.properties", properties | own)
-        elif server.kind == "registry":
+        elif server.kind in {"registry", "postgres"}:
             type(server).configure(server)
+        elif server.kind == "connect":
+            type(server).configure(server)
+            os.environ["POSTGRES_PASSWORD"] = postgres.client(self.folder, 0)["password"]
+            properties = connect_properties(SERVICES["connect"]["environment"])
+            own = server._properties()  # of which only what the image sets by itself is taken
+            own = {
+                key: own[key] for key in ("listeners", "rest.advertised.host.name", "plugin.path", "plugin.discovery")
+            }
+            here = {key: self.here(str(value)) for key, value in properties.items()}
+            write_properties(server._config, here | own)
         else:
             service = SERVICES[self.brokers[server.number]]
             properties = broker_properties(service["environment"])
@@ -226,6 +295,7 @@ class Composed(Stack):
         """Replace the containers' addresses, as a broker's container sees them, by this machine's."""
         _, port, _ = SERVICES[self.brokers[number]]["ports"][0].split(":")
         registry = {f"http://{name}:8081": self.schema_registry_url for name in ("schema-registry", "kraft-registry")}
+        registry["http://pipeline-registry:8080"] = f"http://{HOST}:{self.options.ports['registry']}"
         addresses = {f"{name}:{INSIDE}": address for name, address in zip(self.brokers, self.inside, strict=True)} | {
             **{f"{name}:9094": address for name, address in zip(self.brokers, self.quorum, strict=True)},
             "CONTROLLER://:9094": f"CONTROLLER://{self.quorum[number]}",
@@ -332,3 +402,77 @@ def test_another_network_reaches_the_listener_of_the_containers(composed, inside
         sent = run("ip", "netns", "exec", ELSEWHERE, sys.executable, "-c", send, address)
         assert sent.stdout == "2\n", sent.stderr
         assert clients.end_offset(composed.host[0], "from-elsewhere") == 2 * number
+
+
+# The pipeline, on servers of the same releases but for the converter (3.0 for the image's 3.2)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """Connect, PostgreSQL and Apicurio's registry with the environment of their containers, beside the one broker."""
+    stack = Composed(tmp_path_factory.mktemp("pipeline"), ["kafka"], HOST, beside=("postgres", "connect"))
+    stack._guard = processes.guard(stack.folder)
+    registry = stack._server("registry")
+    environment = SERVICES["pipeline-registry"]["environment"]
+    told = {name.lower().replace("_", "."): stack.here(value) for name, value in environment.items()}
+    arguments = [f"-D{key}={value}" for key, value in told.items()]
+    left = ("-Dapicurio.datasource", "-Dapicurio.rules")  # what the embedded one is told in its place
+    usual = registry.arguments()
+    registry.arguments = lambda: [*arguments, *(part for part in usual if not part.startswith(left))]
+    registry.starts_after = lambda: ["broker-0"]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("POSTGRES_PASSWORD", "")  # the stack makes one
+        try:
+            stack.up()
+            yield stack, postgres.client(stack.folder, stack.options.ports["postgres"])
+        finally:
+            stack.down(wipe=True)
+
+
+def test_a_row_becomes_avro_through_connect_with_its_environment(pipeline):
+    stack, login = pipeline
+    with psycopg.connect(**login, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY, item text)")
+        connection.execute("INSERT INTO orders VALUES (1, 'tea')")
+    config = {
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "topic.prefix": "composed",
+        "database.hostname": login["host"],
+        "database.port": login["port"],
+        "database.user": login["user"],
+        "database.password": "${env:POSTGRES_PASSWORD}",
+        "database.dbname": "postgres",
+        "plugin.name": "pgoutput",
+        "exactly.once.support": "required",
+        "schema.name.adjustment.mode": "avro",
+    }
+    with httpx2.Client(base_url=f"http://{HOST}:{stack.options.ports['connect']}", timeout=60, trust_env=False) as web:
+        told = web.put("/connectors/composed/config", json=config)
+    assert told.status_code == 201, told.text
+    [value] = clients.read(stack.host[0], "composed.public.orders", 1, seconds=60)
+    with SchemaRegistryClient({"url": stack.schema_registry_url}) as registry:
+        event = AvroDeserializer(registry)(value, SerializationContext("composed.public.orders", MessageField.VALUE))
+        assert registry.get_subjects()
+    assert event["after"] == {"id": 1, "item": "tea"}
+    topics = kafkalab.Lab(stack.client, {}).describe("kafkasql-journal")
+    assert topics, "the registry keeps its schemas in a topic"
+
+
+def test_database_of_the_pipeline_is_told_what_the_embedded_one_is(pipeline):
+    stack, _ = pipeline
+    program, *told = SERVICES["postgres"]["command"]
+    assert program == "postgres"
+    settings = {f"--{setting}" for flag, setting in zip(told[::2], told[1::2], strict=True) if flag == "-c"}
+    assert settings <= set(stack._server("postgres").command())
+    assert len(settings) == len(told) // 2
+
+
+@pytest.mark.parametrize(("name", "port"), [("pipeline-registry", "8080"), ("connect", "8083")])
+def test_health_of_the_pipeline_is_what_a_serving_server_answers(pipeline, name, port):
+    stack, _ = pipeline
+    [*bash, script] = SERVICES[name]["healthcheck"]["test"][1:]
+    (silent,) = free_ports(1)
+    serving = stack.options.ports["connect" if name == "connect" else "registry"]
+    for number, status in ((serving, 0), (stack.options.ports["postgres"], 1), (silent, 1)):
+        asked = run("timeout", "10", *bash, script.replace("$$", "$").replace(port, str(number)))
+        assert (asked.returncode != 0) == status, (number, asked.stderr)

@@ -22,6 +22,8 @@ from kafkalab.settings import StackSettings, seat
         ("KAFKA_SCHEMA_REGISTRY_URL", "localhost:8081", "http://localhost:8081"),
         ("KAFKA_CONSUMER_TIMEOUT_MS", "soon", "120000"),
         ("KAFKA_CONSUMER_TIMEOUT_MS", "0", "120000"),
+        ("KAFKALAB_CONNECT_URL", "localhost:8083", "http://localhost:8083"),
+        ("KAFKALAB_POSTGRES_URL", "localhost:15432", "postgresql://USER:PASSWORD@localhost:15432"),
         ("IN_TOPIC", "count, multiples", "count,multiples"),
         ("IN_GROUP", "a group", "count"),
         ("OUT_TOPIC", "a/b", "count"),

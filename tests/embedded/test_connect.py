@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -98,10 +99,12 @@ def test_taken_port_is_named_and_nothing_runs(name):
         stack.down(wipe=True)
 
 
-def test_system_without_a_postgres_is_told_so(monkeypatch):
+def test_system_without_a_postgres_is_told_so_and_nothing_is_left(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(Postgres, "files", "postgres-plan9-vax")
     with pytest.raises(kafkalab.LabError, match=r"there is no postgres-plan9-vax here: .* does not run on this system"):
         kafkalab.own_stack(beside=["postgres"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_connect_beside_a_secured_stack_is_refused():

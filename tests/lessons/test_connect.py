@@ -1,9 +1,14 @@
+from urllib.parse import quote
+
+import clients
 import httpx2
 import psycopg
 import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
 
 import kafkalab
-from kafkalab.lessons.connect import account, database
+from kafkalab.embedded.stack import free_ports
+from kafkalab.lessons.connect import account, database, forget, pipeline
 
 SOURCE = "io.debezium.connector.postgresql.PostgresConnector"
 
@@ -46,3 +51,101 @@ def test_worker_reads_passwords_of_the_stack_and_no_other_file(own, tmp_path):
             errors[path] = answer.json().get("error_count")
     assert errors.pop(account(own.stack)) == 0
     assert set(errors.values()) != {0}
+
+
+@pytest.fixture
+def theirs(own, monkeypatch):
+    """The servers of a stack as an environment names them; returns the addresses."""
+    login, ports = database(own.stack), own.stack.options.ports
+    reference = quote(f"${{file:{account(own.stack).as_posix()}:password}}", safe="")
+    named = clients.named(own) | {
+        "KAFKALAB_CONNECT_URL": f"http://127.0.0.1:{ports['connect']}",
+        "KAFKALAB_POSTGRES_URL": f"postgresql://{login['user']}:{login['password']}@127.0.0.1:{login['port']}",
+        "KAFKALAB_CONNECT_POSTGRES_URL": f"postgresql://{login['user']}:{reference}@localhost:{login['port']}",
+    }
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    return named
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("KAFKALAB_POSTGRES_URL", "", "set KAFKALAB_CONNECT_URL, KAFKALAB_POSTGRES_URL and KAFKA_BROKER_URL"),
+        ("KAFKALAB_CONNECT_URL", "", "set KAFKALAB_CONNECT_URL, KAFKALAB_POSTGRES_URL and KAFKA_BROKER_URL"),
+        ("KAFKALAB_LEARNER", "ann", "for itself: unset KAFKALAB_LEARNER"),
+        ("KAFKALAB_CONNECT_URL", "http://127.0.0.1:{free}", "does not answer .*: check KAFKALAB_CONNECT_URL"),
+        ("KAFKALAB_POSTGRES_URL", "postgresql://a:b@127.0.0.1:{free}", "refused.*: check KAFKALAB_POSTGRES_URL"),
+        ("KAFKALAB_POSTGRES_URL", "postgresql://a:guessed@{database}", "password .*: check KAFKALAB_POSTGRES_URL"),
+    ],
+)  # fmt: skip
+def test_servers_of_the_environment_that_cannot_be_had_are_one_line(theirs, monkeypatch, name, value, says):
+    (free,) = free_ports(1)
+    monkeypatch.setenv(name, value.format(free=free, database=theirs["KAFKALAB_POSTGRES_URL"].split("@")[1]))
+    with pytest.raises(kafkalab.LabError, match=says) as error:
+        pipeline()
+    assert "\n" not in str(error.value)
+    assert "guessed" not in str(error.value)
+
+
+def test_what_a_killed_kernel_has_left_is_named_and_removed_and_nothing_else(own, theirs, capsys):
+    """Twice, and each time the connector begins with a snapshot: Connect has forgotten how far the last one came."""
+    web = httpx2.Client(base_url=theirs["KAFKALAB_CONNECT_URL"], timeout=60, trust_env=False)
+    with web, SchemaRegistryClient(own.registry) as registry, psycopg.connect(**database(own.stack)) as server:
+        server.autocommit = True
+        server.execute("CREATE DATABASE somebody")
+        server.execute("SELECT pg_create_logical_replication_slot('somebody', 'pgoutput')")
+        own.topic("somebody")
+        for how in ("forget", "end"):
+            servers = pipeline()
+            seen = servers.at_connect
+            assert seen["password"].startswith("${file:")
+            server.execute("CREATE DATABASE shop")
+            with psycopg.connect(**servers.login, dbname="shop", autocommit=True) as shop:
+                shop.execute("CREATE TABLE orders (id int PRIMARY KEY)")
+                shop.execute("INSERT INTO orders VALUES (1)")
+            config = {
+                "connector.class": SOURCE,
+                "topic.prefix": "shop",
+                "database.hostname": seen["host"],
+                "database.port": seen["port"],
+                "database.user": seen["user"],
+                "database.password": seen["password"],
+                "database.dbname": "shop",
+                "plugin.name": "pgoutput",
+                "slot.name": "lesson",
+                "schema.name.adjustment.mode": "avro",
+            }
+            assert web.put("/connectors/shop/config", json=config).status_code == 201
+            read = clients.read(own.client["bootstrap.servers"], "shop.public.orders", 1, group=how, seconds=60)
+            assert len(read) == 1, "a snapshot"
+            there = (
+                "connector shop, slot lesson, database shop, topic shop.public.orders, subject shop.public.orders-key"
+            )
+            with pytest.raises(kafkalab.LabError, match=f"there is already {there}.*forget") as error:
+                pipeline()
+            assert "\n" not in str(error.value)
+            servers.kill("connect")
+            assert (
+                capsys.readouterr().out
+                == "connect is not a server of this notebook: it is not killed, and all goes on\n"
+            )
+            servers.start("connect")
+            forget() if how == "forget" else servers.end()
+            assert servers.left() == []
+            assert web.get("/connectors").json() == []
+        found = server.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
+        assert found == [("somebody",)]
+        assert server.execute("SELECT count(*) FROM pg_database WHERE datname = 'somebody'").fetchone() == (1,)
+        assert own.describe("somebody")
+        assert registry.get_subjects() == []
+
+
+def test_field_that_is_wrong_is_named_and_there_is_no_connector(theirs):
+    config = {"name": "wrong", "connector.class": SOURCE, "topic.prefix": "wrong", "database.dbname": "postgres"}
+    with httpx2.Client(base_url=theirs["KAFKALAB_CONNECT_URL"], timeout=60, trust_env=False) as web:
+        told = web.put("/connector-plugins/PostgresConnector/config/validate", json=config).json()
+        errors = {field["value"]["name"]: field["value"]["errors"] for field in told["configs"] if field["value"]}
+        assert "A value is required" in errors["database.hostname"][0]
+        assert web.put("/connectors/wrong/config", json=config).is_error
+        assert web.get("/connectors").json() == []
