@@ -65,22 +65,28 @@ def _work() -> None:
 
     program, name, given = pickle.load(sys.stdin.buffer)  # noqa: S301 - the parent's own
     known = {**vars(itertools), **vars(confluent_kafka), "BytesIO": BytesIO, "fastavro": fastavro, "time": time}
-    known |= {"suppress": suppress, **given}
+
+    def ready() -> None:
+        sys.stdout.buffer.write(b"r")
+        sys.stdout.buffer.flush()
+        if not sys.stdin.buffer.read(1):  # the parent is gone
+            sys.exit()
+
+    known |= {"suppress": suppress, "ready": ready, **given}
     exec(program, known)  # noqa: S102 - the learner's own functions
-    sys.stdout.buffer.write(b"r")
-    sys.stdout.buffer.flush()
-    if sys.stdin.buffer.read(1):  # nothing if the parent is gone
-        pickle.dump(known[name](), sys.stdout.buffer)
+    pickle.dump(known[name](), sys.stdout.buffer)
 
 
 def side_by_side(functions: Sequence[Callable[..., object]], given: Mapping[str, object], processes: int) -> list[Any]:
-    """Call the last of some functions in several processes, which begin together.
+    """Call the last of some functions in several processes, which wait for each other in `ready`.
 
     Each process gets the source of the functions. They know each other, what is `given`, the names of
-    `confluent_kafka` and of `itertools`, `fastavro`, `time`, `BytesIO` and `suppress`; nothing else of the notebook.
+    `confluent_kafka` and of `itertools`, `fastavro`, `time`, `BytesIO`, `suppress` and `ready`; nothing else of the
+    notebook.
 
     Args:
-        functions: Defined in a notebook or a module; the last one takes no argument.
+        functions: Defined in a notebook or a module; the last one takes no argument and calls `ready()` once, which
+            comes back when all processes have called it.
         given: What they know by name. It goes through a pipe, because it may hold a password.
         processes: How many.
 
@@ -99,13 +105,11 @@ def side_by_side(functions: Sequence[Callable[..., object]], given: Mapping[str,
             stdin = cast("IO[bytes]", process.stdin)
             stdin.write(told)
             stdin.flush()
-        for process in started:
-            cast("IO[bytes]", process.stdout).read(1)  # it has begun, or ended
-        for process in started:
-            if process.poll() is None:
-                stdin = cast("IO[bytes]", process.stdin)
-                stdin.write(b"g")
-                stdin.flush()
+        are_ready = [process for process in started if cast("IO[bytes]", process.stdout).read(1)]  # the others ended
+        for process in are_ready:
+            stdin = cast("IO[bytes]", process.stdin)
+            stdin.write(b"g")
+            stdin.flush()
         return [_result(process) for process in started]
     finally:
         for process in started:
@@ -124,11 +128,12 @@ def _result(process: subprocess.Popen[bytes]) -> object:
     return pickle.loads(out)  # noqa: S301 - the learner's own
 
 
-def draw_ladder(panels: Mapping[str, Mapping[str, float]], title: str) -> "Figure":
-    """Return a figure with a panel for each ladder: a bar for each rung, as a share of the ladder's limit.
+def draw_ladder(panels: Mapping[str, Mapping[str, tuple[float, float]]], title: str) -> "Figure":
+    """Return a figure with panels of bars: one for each way, as a share of the fastest, with its slowest run.
 
     Args:
-        panels: The shares (1 is the limit) by rung, from the lowest place to the highest, by the panel's title.
+        panels: The shares of the slowest and of the best run (1 is the fastest of all ways) by way, from the lowest
+            place to the highest, by the panel's title.
         title: Of the figure.
     """
     import matplotlib.pyplot as plt  # noqa: PLC0415 - half a second that only figures need
@@ -139,14 +144,16 @@ def draw_ladder(panels: Mapping[str, Mapping[str, float]], title: str) -> "Figur
         layout="constrained",
     )  # fmt: skip
     for axes, (name, rungs), colour in zip(all_axes[:, 0], panels.items(), COLOURS, strict=False):
-        percents = [100 * share for share in rungs.values()]
-        axes.barh(range(len(rungs)), percents, color=colour)
-        for place, percent in enumerate(percents):
+        slowest, best = ([100 * share for share in shares] for shares in zip(*rungs.values(), strict=True))
+        axes.barh(range(len(rungs)), best, color=colour)
+        [mark] = axes.plot(slowest, range(len(rungs)), "|k", markersize=13, markeredgewidth=2, label="its slowest run")
+        for place, percent in enumerate(best):
             axes.text(percent + 0.8, place, f"{percent:.3g}%", va="center")
         axes.axvline(100, color=_GREY, linestyle="--", zorder=0)
         axes.set_yticks(range(len(rungs)), rungs)
         axes.set_title(name, loc="left")
-    all_axes[-1, 0].set_xlabel("share of the limit that was measured in the same run (percent)")
+    all_axes[-1, 0].set_xlabel("the best run of each way: percent of the fastest way of sending, or of reading")
+    figure.legend(handles=[mark], loc="outside lower right")
     all_axes[-1, 0].set_xlim(0, 112)
     figure.suptitle(title)
     return figure
@@ -169,12 +176,18 @@ def draw_latencies(ways: Mapping[str, Sequence[float]], title: str) -> "Figure":
         mean = fmean(times)
         below = 100 * sum(each <= mean for each in times) / len(times)
         axes.plot(
-            [mean], [below], "o", color=colour, markersize=9, markeredgecolor="black", label=f"its mean: {mean:.3g} ms"
+            [mean],
+            [below],
+            "o",
+            color=colour,
+            markersize=9,
+            markeredgecolor="black",
+            label=f"mean of the line above: {mean:.3g} ms",
         )
     for percent in (50, 99):
         axes.axhline(percent, color=_GREY, linewidth=0.8)
         axes.text(1, percent, f" p{percent}", transform=axes.get_yaxis_transform(), va="center")
-    axes.set(title=title, xlabel="latency (ms, logarithmic)", ylabel="messages acknowledged within it (percent)")
+    axes.set(title=title, xlabel="latency (ms, logarithmic)", ylabel="messages acknowledged within this time (percent)")
     axes.set(xscale="log", ylim=(0, 102))
     figure.legend(loc="outside right center")
     return figure
@@ -192,7 +205,9 @@ def draw_consumers(rates: Mapping[int, float], partitions: int, title: str) -> "
 
     figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
     one = rates[1]
-    axes.plot([1, max(rates)], [one, one * max(rates)], "--", color=_GREY, label="as if each consumer added as much")
+    axes.plot(
+        [1, max(rates)], [one, one * max(rates)], "--", color=_GREY, label="if each consumer added as much as the first"
+    )
     axes.plot(list(rates), list(rates.values()), "o-", color=_BLUE, markersize=8, label="measured")
     axes.axvline(partitions, color=_ORANGE, linestyle=":", linewidth=2, label=f"{partitions} partitions")
     axes.set(title=title, xlabel="consumers in the group", ylabel="messages in a second", xticks=list(rates))

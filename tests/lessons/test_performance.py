@@ -20,18 +20,32 @@ def twice(number):
 
 
 def answer():
+    ready()  # noqa: F821 - of each process
     return twice(number), given_bytes, time.monotonic()  # noqa: F821 - what is given
 
 
 def wrong():
+    ready()  # noqa: F821
+    return no_such_name  # noqa: F821
+
+
+def wrong_before():
     return no_such_name  # noqa: F821
 
 
 def tools_of_a_lesson():
+    ready()  # noqa: F821
     return [len(BytesIO(b"ab").read()), fastavro.__name__, next(cycle([3])), KafkaException.__name__]  # noqa: F821
 
 
+def late():
+    came = time.monotonic()
+    ready()  # noqa: F821
+    return came, time.monotonic()
+
+
 def endless():
+    ready()  # noqa: F821
     while True:
         time.sleep(0.1)
 
@@ -42,9 +56,15 @@ def test_processes_know_each_other_s_functions_and_what_is_given():
     assert side_by_side([tools_of_a_lesson], {}, processes=1) == [[2, "fastavro", 3, "KafkaException"]]
 
 
-def test_error_of_a_process_is_told():
+def test_processes_wait_for_each_other():
+    told = side_by_side([late], {}, processes=3)
+    assert max(came for came, _ in told) <= min(went for _, went in told)
+
+
+@pytest.mark.parametrize("program", [wrong, wrong_before])
+def test_error_of_a_process_is_told(program):
     with pytest.raises(kafkalab.LabError, match=r"^the process ended with NameError: name 'no_such_name'"):
-        side_by_side([wrong], {}, processes=2)
+        side_by_side([program], {}, processes=2)
 
 
 def test_processes_that_do_not_end_are_killed(monkeypatch):
@@ -77,10 +97,12 @@ def test_statistics_add_up_all_brokers():
     assert (watch.messages, watch.requests, watch.bytes) == (9, 5, 70)
 
 
-def test_ladder_has_a_bar_for_each_rung_and_says_its_share():
-    figure = draw_ladder({"sending": {"slow": 0.01, "fast": 1.0}, "reading": {"only": 0.5}}, "A title")
+def test_ladder_has_a_bar_for_each_way_and_marks_its_slowest_run():
+    sending = {"slow": (0.005, 0.01), "fast": (0.75, 1.0)}
+    figure = draw_ladder({"sending": sending, "reading": {"only": (0.5, 0.5)}}, "A title")
     above, below = figure.axes
     assert [bar.get_width() for bar in above.patches] == [1, 100]
+    assert list(above.lines[0].get_xdata()) == [0.5, 75]
     assert [label.get_text() for label in above.get_yticklabels()] == ["slow", "fast"]
     assert [text.get_text() for axes in (above, below) for text in axes.texts] == ["1%", "100%", "50%"]
     plt.close(figure)
