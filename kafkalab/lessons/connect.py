@@ -1,10 +1,24 @@
-"""Connect and change data capture: where the database of a stack is and how to log in."""
+"""Connect and change data capture: the stack's database, what connectors have written, a new start for an exercise."""
 
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from psycopg import sql
+
+from kafkalab.cluster.connectors import ask
+from kafkalab.cluster.lab import Lab
+from kafkalab.cluster.messages import MAGIC, all_messages
+from kafkalab.cluster.topics import Topics
 from kafkalab.embedded.servers import postgres
 from kafkalab.embedded.stack import Stack
+from kafkalab.waiting import wait_until
+
+_SOURCE = "io.debezium.connector.postgresql.PostgresConnector"
+_SECONDS = 60
 
 
 def account(stack: Stack) -> Path:
@@ -15,3 +29,85 @@ def account(stack: Stack) -> Path:
 def database(stack: Stack) -> dict[str, Any]:
     """Return what `psycopg.connect` takes to reach the stack's PostgreSQL: host, port, user and password."""
     return postgres.client(stack.folder, stack.options.ports["postgres"])
+
+
+def events(lab: Lab, topic: str) -> list[tuple[Any, Any]]:
+    """Return key and value of each committed message of a topic, as far as it is now.
+
+    Args:
+        lab: The cluster.
+        topic: The topic; one that does not exist has no messages.
+
+    Returns:
+        Avro as records, anything else as text, and None where there is none, as in a tombstone.
+
+    Raises:
+        LabError: The brokers do not answer in time.
+    """
+    if not lab.describe(topic):
+        return []
+    with SchemaRegistryClient(lab.registry) as registry:
+        decode = AvroDeserializer(registry)
+
+        def part(data: bytes | None, field: MessageField) -> Any:
+            if data is None or data[:1] != MAGIC:
+                return None if data is None else data.decode(errors="replace")
+            return decode(data, SerializationContext(topic, field))
+
+        return [
+            (part(message.key(), MessageField.KEY), part(message.value(), MessageField.VALUE))
+            for message in all_messages(lab.client, topic)
+        ]
+
+
+def start_over(stack: Stack, name: str, *connectors: str) -> None:
+    """Put an empty database in place of the old one, without any connector, and without what sources have written.
+
+    The offsets of a source outlive the connector, and the next one of its name goes on from there (KIP-875). So those
+    of `connectors` go too where one of them was deleted before.
+
+    Args:
+        stack: A stack of one's own, with Connect and PostgreSQL.
+        name: The database. Its tables, publications and replication slots go with it.
+        connectors: The names of connectors that may have been.
+
+    Raises:
+        LabError: One of the servers does not answer in time.
+    """
+    stack.start("connect")
+    there = ask(stack, "GET", "/connectors").json()
+    for connector in {*connectors, *there}:
+        if connector not in there:  # only a connector that is there can lose its offsets
+            unused = {"connector.class": _SOURCE, "topic.prefix": connector, "plugin.name": "pgoutput", **_login(stack)}
+            ask(stack, "POST", "/connectors", {"name": connector, "config": unused, "initial_state": "STOPPED"})
+        _forget(stack, connector)
+    busy = "SELECT count(*) FROM pg_replication_slots WHERE active"
+    with psycopg.connect(**database(stack), autocommit=True) as server:
+        wait_until(lambda: server.execute(busy).fetchone() == (0,), "the end of the connectors' sessions", _SECONDS)
+        identifier = sql.Identifier(name)
+        server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+        server.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+    with SchemaRegistryClient(stack.registry_client) as registry:
+        subjects = registry.get_subjects()
+        for subject in subjects:
+            registry.delete_subject(subject)
+            registry.delete_subject(subject, permanent=True)
+    topics = Topics(stack.client, None, private=True)
+    for topic in {subject.rpartition("-")[0] for subject in subjects}:
+        topics.drop(topic)
+
+
+def _login(stack: Stack) -> dict[str, Any]:
+    known = {f"database.{'hostname' if name == 'host' else name}": value for name, value in database(stack).items()}
+    return {
+        **known,
+        "database.dbname": postgres.USER,
+        "database.password": f"${{file:{account(stack).as_posix()}:password}}",
+    }
+
+
+def _forget(stack: Stack, connector: str) -> None:
+    path = f"/connectors/{connector}"
+    ask(stack, "PUT", f"{path}/stop")
+    wait_until(lambda: ask(stack, "DELETE", f"{path}/offsets").is_success, f"{connector} to stop", _SECONDS)
+    ask(stack, "DELETE", path)
