@@ -53,7 +53,7 @@ def test_new_start_forgets_also_what_a_deleted_connector_has_left(own):
     """Its offset would make the next connector of that name leave out what is in the table already."""
 
     def begin():
-        start_over(own.stack, "check", "deleted")
+        start_over(own.stack, "check")
         with psycopg.connect(**database(own.stack), dbname="check", autocommit=True) as connection:
             connection.execute("CREATE TABLE fruit (id int PRIMARY KEY)")
             connection.execute("INSERT INTO fruit VALUES (1), (2)")
