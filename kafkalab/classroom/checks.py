@@ -23,9 +23,8 @@ from kafkalab.waiting import ANSWER_SECONDS
 
 _SHOWN = 80  # characters of a value in a message
 _SHOWN_CAUSE = 200  # of the cause of a failure
-_CONNECTOR_SECONDS = 30  # that a connector may take for what is waited for
-_STATE_SECONDS = 5  # that a state may be told which is over
-_COMING = {"RUNNING", "UNASSIGNED", "RESTARTING"}  # from another state, a connector does not come by itself
+_PATIENCE = {"RUNNING": 30, "UNASSIGNED": 60, "RESTARTING": 60}  # seconds that a connector in such a state gets
+_STATE_SECONDS = 5  # that a state may be told which is over: from the others, no connector comes by itself
 _NOTHING_CAME = "whether your cell sends anything, and waits until that has arrived"
 
 
@@ -235,7 +234,7 @@ class Checks:
         Args:
             name: The connector.
             look: See the class.
-            until: What is waited for, up to half a minute; without it, for the start of its tasks.
+            until: What a running connector gets half a minute for; without it, the start of its tasks is waited for.
 
         Returns:
             Whether that has come about.
@@ -247,8 +246,7 @@ class Checks:
         while True:
             found, cause = state(stack, name)
             done = found == "RUNNING" and bool(until is None or until())
-            patience = _CONNECTOR_SECONDS if found in _COMING else _STATE_SECONDS
-            if done or not found or time.monotonic() - start > patience:
+            if done or not found or time.monotonic() - start > _PATIENCE.get(found, _STATE_SECONDS):
                 break
             time.sleep(0.2)
         if not found:
