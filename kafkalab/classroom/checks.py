@@ -2,8 +2,9 @@
 
 import json
 import math
+import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -13,6 +14,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, topic_
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from kafkalab.cluster.connectors import ask, state
 from kafkalab.cluster.lab import Lab
 from kafkalab.cluster.messages import all_messages, decode
 from kafkalab.cluster.progress import lags
@@ -20,6 +22,9 @@ from kafkalab.errors import LabError
 from kafkalab.waiting import ANSWER_SECONDS
 
 _SHOWN = 80  # characters of a value in a message
+_SHOWN_CAUSE = 200  # of the cause of a failure
+_PATIENCE = {"RUNNING": 30, "UNASSIGNED": 60, "RESTARTING": 60}  # seconds that a connector in such a state gets
+_STATE_SECONDS = 5  # that a state may be told which is over: from the others, no connector comes by itself
 _NOTHING_CAME = "whether your cell sends anything, and waits until that has arrived"
 
 
@@ -222,6 +227,34 @@ class Checks:
                     words = {True: "takes", False: "refuses"}
                     found = f"that {name!r} {words[taken]} the schema {json.dumps(schema)}"
                     self.that(taken is wanted, found, f"that it {words[wanted]} it", look)
+
+    def connector(self, name: str, *, look: str, until: Callable[[], object] | None = None) -> bool:
+        """Check that Connect runs a connector with all of its tasks, and wait for what it does.
+
+        Args:
+            name: The connector.
+            look: See the class.
+            until: What a running connector gets half a minute for; without it, the start of its tasks is waited for.
+
+        Returns:
+            Whether that has come about.
+        """
+        stack = self._lab.stack
+        if stack is None:
+            raise LabError("Connect is asked on a stack of one's own alone: give the task `on=own`")
+        start = time.monotonic()
+        while True:
+            found, cause = state(stack, name)
+            done = found == "RUNNING" and bool(until is None or until())
+            if done or not found or time.monotonic() - start > _PATIENCE.get(found, _STATE_SECONDS):
+                break
+            time.sleep(0.2)
+        if not found:
+            others = ", ".join(map(repr, ask(stack, "GET", "/connectors").json())) or "none"
+            raise CheckError(f"There is no connector {name!r} yet; there is {others}. Look at {look}.")
+        why = f" ({cut(cause, _SHOWN_CAUSE)})" if cause else ""
+        self.that(found == "RUNNING", f"the connector {name!r} {found}{why}", "it to run", look)
+        return done
 
     def _decoded(self, topic: str, look: str) -> list[Any]:
         with SchemaRegistryClient(self._lab.registry) as registry:

@@ -7,8 +7,10 @@ import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 import kafkalab
+from kafkalab.cluster.connectors import ask, state
 from kafkalab.embedded.stack import free_ports
-from kafkalab.lessons.connect import account, database, forget, pipeline
+from kafkalab.lessons.connect import account, database, events, start_over
+from kafkalab.lessons.pipeline import forget, pipeline
 
 SOURCE = "io.debezium.connector.postgresql.PostgresConnector"
 
@@ -149,3 +151,45 @@ def test_field_that_is_wrong_is_named_and_there_is_no_connector(theirs):
         assert "A value is required" in errors["database.hostname"][0]
         assert web.put("/connectors/wrong/config", json=config).is_error
         assert web.get("/connectors").json() == []
+
+
+def test_new_start_forgets_also_what_a_deleted_connector_has_left(own):
+    """Its offset would make the next connector of that name leave out what is in the table already."""
+
+    def begin():
+        start_over(own.stack, "check")
+        with psycopg.connect(**database(own.stack), dbname="check", autocommit=True) as connection:
+            connection.execute("CREATE TABLE fruit (id int PRIMARY KEY)")
+            connection.execute("INSERT INTO fruit VALUES (1), (2)")
+            assert ask(own.stack, "PUT", "/connectors/deleted/config", config).status_code == 201
+            kafkalab.wait_until(lambda: len(events(own, topic)) == 2, "the snapshot", 60)
+            connection.execute("DELETE FROM fruit WHERE id = 1")
+            kafkalab.wait_until(lambda: len(events(own, topic)) == 4, "the event and the tombstone", 60)
+
+    topic, login = "deleted.public.fruit", database(own.stack)
+    config = {
+        "connector.class": SOURCE,
+        "topic.prefix": "deleted",
+        "database.hostname": login["host"],
+        "database.port": login["port"],
+        "database.user": login["user"],
+        "database.password": f"${{file:{account(own.stack).as_posix()}:password}}",
+        "database.dbname": "check",
+        "plugin.name": "pgoutput",
+        "poll.interval.ms": 100,
+    }
+    begin()
+    assert [(key["id"], value and value["op"]) for key, value in events(own, topic)] == [
+        (1, "r"), (2, "r"), (1, "d"), (1, None),
+    ]  # fmt: skip
+    assert state(own.stack, "deleted") == ("RUNNING", "")
+    ask(own.stack, "DELETE", "/connectors/deleted")
+    kafkalab.wait_until(lambda: state(own.stack, "deleted") == ("", ""), "the end of the connector")
+    begin()
+
+
+def test_dead_worker_is_said_to_be_one(own):
+    own.stack.kill("connect")
+    with pytest.raises(kafkalab.LabError, match=r"Connect does not answer .*stack\.start\('connect'\)"):
+        state(own.stack, "any")
+    own.stack.start("connect")
