@@ -1,26 +1,204 @@
-"""Connect and change data capture: the stack's database, what connectors have written, a new start for an exercise."""
+"""Connect and change data capture: the servers, of a stack or of the environment, and what connectors have written."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from psycopg import sql
 
 from kafkalab.cluster.connectors import ask
-from kafkalab.cluster.lab import Lab
+from kafkalab.cluster.lab import Lab, connect, own_stack
 from kafkalab.cluster.messages import MAGIC, all_messages
 from kafkalab.cluster.topics import Topics
+from kafkalab.embedded import HOST
 from kafkalab.embedded.servers import postgres
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
-from kafkalab.waiting import wait_until
+from kafkalab.settings import ClusterSettings
+from kafkalab.waiting import ANSWER_SECONDS, wait_until
 
 _OFFSETS = "connect-offsets"  # the topic in which the worker keeps how far each source came
-_SECONDS = 60
+_SECONDS = 60  # that a server may take over one change
+_SOURCE = "io.debezium.connector.postgresql.PostgresConnector"
+_SINK = "io.debezium.connector.jdbc.JdbcSinkConnector"
+# what the lesson makes on servers that stay
+_CONNECTORS = {"flat": _SOURCE, "multiples": _SINK, "shop": _SOURCE}
+_SLOTS = ("flat", "lesson")
+_DATABASE = "shop"
+_TOPICS = ("both", "multiples", "multiples.rejected", "orders", "shop.public.multiples", "shop.public.orders")
+
+
+@dataclass(frozen=True, repr=False)
+class Pipeline:
+    """A cluster with Kafka Connect and PostgreSQL.
+
+    Attributes:
+        lab: The cluster.
+        url: The address of Connect's REST interface.
+        login: What `psycopg.connect` takes to reach the database server: host, port, user and password.
+        at_connect: The same as a connector takes it; its password is where the worker finds it.
+    """
+
+    lab: Lab
+    url: str
+    login: dict[str, Any]
+    at_connect: dict[str, Any]
+
+    def kill(self, name: str) -> bool:
+        """End a server at once, as a crash does, and return whether it was.
+
+        One that the environment names runs on, and a line says so.
+        """
+        if self.lab.stack:
+            self.lab.stack.kill(name)
+        else:
+            print(f"{name} is not a server of this notebook: it is not killed, and all goes on")
+        return self.lab.stack is not None
+
+    def start(self, name: str) -> None:
+        """Start a server that was killed, and wait until it answers."""
+        if self.lab.stack:
+            self.lab.stack.start(name)
+
+    def end(self) -> None:
+        """End the stack; of servers that the environment names, only what the lesson has made there is removed."""
+        if self.lab.stack:
+            self.lab.stack.down(wipe=True)
+        else:
+            self.forget()
+
+    def left(self) -> list[str]:
+        """Return what is there of the names that the lesson takes."""
+        there = [f"connector {name}" for name in ask(self.url, "GET", "/connectors").json() if name in _CONNECTORS]
+        with psycopg.connect(**self.login, dbname="postgres") as server:
+            found = server.execute("SELECT slot_name FROM pg_replication_slots WHERE slot_name = ANY(%s)", [[*_SLOTS]])
+            there += [f"slot {name}" for (name,) in found]
+            found = server.execute("SELECT datname FROM pg_database WHERE datname = %s", [_DATABASE])
+            there += [f"database {name}" for (name,) in found]
+        there += [f"topic {name}" for name in _TOPICS if self.lab.describe(name)]
+        return there + [f"subject {name}" for name in self._subjects()]
+
+    def forget(self) -> None:
+        """Remove what the lesson has made: connectors with their offsets, slots, the database, topics and subjects.
+
+        Raises:
+            LabError: A server refuses, or does not answer in time.
+        """
+        for name in _CONNECTORS:
+            self._forget_connector(name)
+        with psycopg.connect(**self.login, dbname="postgres", autocommit=True) as server:
+            ours = "FROM pg_replication_slots WHERE slot_name = ANY(%s)"
+            read = f"SELECT count(*) {ours} AND active"
+            wait_until(lambda: server.execute(read, [[*_SLOTS]]).fetchone() == (0,), "slots without readers", _SECONDS)
+            server.execute(f"SELECT pg_drop_replication_slot(slot_name) {ours}", [[*_SLOTS]])
+            server.execute(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
+        if topics := [name for name in _TOPICS if self.lab.describe(name)]:
+            admin = AdminClient(dict(self.lab.client))
+            for deletion in admin.delete_topics(topics, request_timeout=ANSWER_SECONDS).values():
+                deletion.result()
+        wait_until(lambda: not any(map(self.lab.describe, topics)), "the deletion of topics", _SECONDS)
+        with SchemaRegistryClient(self.lab.registry) as registry:
+            for name in self._subjects():
+                registry.delete_subject(name)
+                registry.delete_subject(name, permanent=True)
+
+    def _forget_connector(self, name: str) -> None:
+        """Remove a connector and its offsets, which Connect keeps for the next one of that name (KIP-875)."""
+        seen = self.at_connect
+        config = {
+            "connector.class": _CONNECTORS[name],
+            "topic.prefix": name,
+            "topics": name,
+            "database.hostname": seen["host"],
+            "database.port": seen["port"],
+            "database.user": seen["user"],
+            "database.password": seen["password"],
+            "database.dbname": "postgres",
+            "plugin.name": "pgoutput",
+            "connection.url": f"jdbc:postgresql://{seen['host']}:{seen['port']}/postgres",
+            "connection.username": seen["user"],
+            "connection.password": seen["password"],
+        }
+        if ask(self.url, "GET", f"/connectors/{name}").status_code == 404:
+            ask(self.url, "POST", "/connectors", {"name": name, "config": config, "initial_state": "STOPPED"})
+        else:
+            ask(self.url, "PUT", f"/connectors/{name}/stop")
+        wait_until(
+            lambda: ask(self.url, "DELETE", f"/connectors/{name}/offsets").status_code == 200,
+            f"the offsets of connector {name} to be deleted",
+            _SECONDS,
+        )
+        ask(self.url, "DELETE", f"/connectors/{name}")
+
+    def _subjects(self) -> list[str]:
+        with SchemaRegistryClient(self.lab.registry) as registry:
+            there = set(registry.get_subjects())
+        return [f"{topic}-{part}" for topic in _TOPICS for part in ("key", "value") if f"{topic}-{part}" in there]
+
+
+def pipeline() -> Pipeline:
+    """Return the servers that the environment names, else start a stack that ends with this Python.
+
+    Raises:
+        LabError: The stack cannot be started; or a server that the environment names does not answer, or has something
+            of a name that the lesson takes.
+    """
+    settings = ClusterSettings.read()
+    if settings.connect_url or settings.postgres_url:
+        given = _given(settings)
+        if left := given.left():
+            raise LabError(
+                f"there is already {', '.join(left)}: if an earlier run of this lesson has left that, and nobody else, "
+                "`kafkalab.lessons.connect.forget()` removes it"
+            )
+        return given
+    lab = own_stack(beside=("postgres", "connect"))
+    stack = cast("Stack", lab.stack)
+    login, password = database(stack), f"${{file:{account(stack).as_posix()}:password}}"
+    return Pipeline(lab, f"http://{HOST}:{stack.options.ports['connect']}", login, login | {"password": password})
+
+
+def forget() -> None:
+    """Remove from the servers that the environment names what a run of the lesson has left there.
+
+    Raises:
+        LabError: None are named, or one of them refuses or does not answer.
+    """
+    _given(ClusterSettings.read()).forget()
+
+
+def _given(settings: ClusterSettings) -> Pipeline:
+    url, database_url = settings.connect_url, settings.postgres_url
+    if not (url and database_url and settings.broker_url):
+        raise LabError(
+            "set KAFKALAB_CONNECT_URL, KAFKALAB_POSTGRES_URL and KAFKA_BROKER_URL for servers that run already, or "
+            "neither of the first two for a stack of this notebook's own"
+        )
+    if settings.learner:
+        raise LabError("this lesson has Connect and its database for itself: unset KAFKALAB_LEARNER")
+    login = _login(database_url)
+    try:
+        psycopg.connect(**login, dbname="postgres", connect_timeout=ANSWER_SECONDS).close()
+    except psycopg.OperationalError as error:
+        raise LabError(
+            f"the database at {login['host']}:{login['port']} does not let us in ({str(error).splitlines()[0]}): "
+            "check KAFKALAB_POSTGRES_URL"
+        ) from None
+    return Pipeline(connect(), url.rstrip("/"), login, _login(settings.connect_postgres_url or database_url))
+
+
+def _login(url: str) -> dict[str, Any]:
+    """Return what `psycopg.connect` takes of an address that the settings have checked."""
+    parts = urlsplit(url)
+    told = {"user": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+    return {"host": parts.hostname, "port": parts.port, **told}
 
 
 def account(stack: Stack) -> Path:

@@ -9,8 +9,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 import kafkalab
 from kafkalab.cluster.connectors import ask, state
 from kafkalab.embedded.stack import free_ports
-from kafkalab.lessons.connect import account, database, events, start_over
-from kafkalab.lessons.pipeline import forget, pipeline
+from kafkalab.lessons.connect import account, database, events, forget, pipeline, start_over
 
 SOURCE = "io.debezium.connector.postgresql.PostgresConnector"
 
