@@ -90,4 +90,5 @@ def test_file_gives_the_numbers_of_the_lesson_and_loses_nothing_in_a_crash(own):
     assert [headers["reason"].decode() for headers in letters][:2] == [
         "n/a is not a whole number", "2500000000 is too large for an Avro int",
     ]  # fmt: skip
-    assert own.rest().get("/subjects/statistic-value/versions").json() == [1]
+    with own.rest() as rest:
+        assert rest.get("/subjects/statistic-value/versions").json() == [1]
