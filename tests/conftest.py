@@ -25,8 +25,8 @@ KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_field
 
 
 LONG = (  # the longest first
-    "02_exercise", "12_exercise", "test_soak", "test_series", "17_exercise", "_exercise", "test_compose", "classroom",
-    "doctor", "embedded", "notebooks",
+    "02_exercise", "12_exercise", "16_exercise", "test_soak", "test_series", "17_exercise", "_exercise", "test_compose",
+    "classroom", "doctor", "embedded", "notebooks",
 )  # fmt: skip
 SWEEP = """
 import contextlib, pathlib, shutil, sys
