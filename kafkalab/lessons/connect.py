@@ -1,5 +1,6 @@
 """Connect and change data capture: the servers, of a stack or of the environment, and what connectors have written."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -7,7 +8,6 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -99,15 +99,11 @@ class Pipeline:
             wait_until(lambda: server.execute(read, [[*_SLOTS]]).fetchone() == (0,), "slots without readers", _SECONDS)
             server.execute(f"SELECT pg_drop_replication_slot(slot_name) {ours}", [[*_SLOTS]])
             server.execute(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
-        if topics := [name for name in _TOPICS if self.lab.describe(name)]:
-            admin = AdminClient(dict(self.lab.client))
-            for deletion in admin.delete_topics(topics, request_timeout=ANSWER_SECONDS).values():
-                deletion.result()
-        wait_until(lambda: not any(map(self.lab.describe, topics)), "the deletion of topics", _SECONDS)
+        topics = Topics(dict(self.lab.client), None, private=True)
+        for name in _TOPICS:
+            topics.drop(name)
         with SchemaRegistryClient(self.lab.registry) as registry:
-            for name in self._subjects():
-                registry.delete_subject(name)
-                registry.delete_subject(name, permanent=True)
+            _delete_subjects(registry, self._subjects())
 
     def _forget_connector(self, name: str) -> None:
         """Remove a connector and its offsets, which Connect keeps for the next one of that name (KIP-875)."""
@@ -271,9 +267,14 @@ def start_over(stack: Stack, name: str) -> None:
             raise LabError(f"timed out after {_SECONDS} s waiting for the broker to take the tombstones of {_OFFSETS}")
     with SchemaRegistryClient(stack.registry_client) as registry:
         subjects = registry.get_subjects()
-        for subject in subjects:
-            registry.delete_subject(subject)
-            registry.delete_subject(subject, permanent=True)
+        _delete_subjects(registry, subjects)
     topics = Topics(stack.client, None, private=True)
     for topic in {subject.rpartition("-")[0] for subject in subjects}:
         topics.drop(topic)
+
+
+def _delete_subjects(registry: SchemaRegistryClient, subjects: Iterable[str]) -> None:
+    """Delete subjects for good, which takes two steps."""
+    for subject in subjects:
+        registry.delete_subject(subject)
+        registry.delete_subject(subject, permanent=True)
