@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from kafkalab.embedded import HOST
+from kafkalab.errors import LabError
 
 # with their commands; kept so that a server that ends is reaped by the Python that started it
 _children: list[tuple[subprocess.Popen[bytes], list[str]]] = []
@@ -71,6 +75,13 @@ def host(record: Path) -> str | None:
     return None
 
 
+def tree(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and those that it has started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return [process]
+
+
 def still_running(ending: list[psutil.Process], seconds: float) -> list[psutil.Process]:
     """Wait until processes have ended, and return those that have not after so many seconds."""
     end = time.monotonic() + seconds
@@ -122,6 +133,18 @@ def listener(host: str, port: int) -> str | None:
             if number == port and where in {host, f"::ffff:{host}", "0.0.0.0", "::"}:  # noqa: S104 - all addresses
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     return "another process"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports below the ephemeral range: a client that dials a dead broker there cannot meet itself."""
+    free: list[int] = []
+    for port in secrets.SystemRandom().sample(range(20_000, 32_000), 200):  # no seed of a notebook's may choose them
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise LabError("no free ports between 20000 and 32000 on this machine: end some programs")
 
 
 def _spawn(command: list[str], **options: Any) -> subprocess.Popen[bytes]:

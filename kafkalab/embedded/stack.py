@@ -1,12 +1,11 @@
 """A stack: servers that live in one folder and start, end and are asked together."""
 
-import secrets
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from kafkalab.embedded import HOST, archives, artifacts, processes, tools
 from kafkalab.embedded.options import MOST_BROKERS, Options
+from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at
@@ -326,12 +326,14 @@ class Stack:
         Its connections stay open, as those of a machine that hangs.
         """
         if process := self._process(self._server(name)):
-            process.suspend()
+            for each in processes.tree(process):
+                each.suspend()
 
     def resume(self, name: str) -> None:
         """Let a server that was paused go on; one that is not paused goes on anyway."""
         if process := self._process(self._server(name)):
-            process.resume()
+            for each in processes.tree(process):
+                each.resume()
 
     def log(self, name: str) -> Path:
         """Return the file that a server's output goes to."""
@@ -385,7 +387,8 @@ class Stack:
         for server in self._servers.values():
             process, memory = self._process(server), None
             with suppress(psutil.Error):  # it ended in this moment
-                memory = round(process.memory_info().rss / 1e6) if process else None
+                if process:
+                    memory = round(sum(each.memory_info().rss for each in processes.tree(process)) / 1e6)
             rows.append(
                 {"name": server.name, "pid": process.pid if process else None, "port": server.port, "rss_mb": memory}
             )
@@ -513,16 +516,16 @@ class Stack:
     def _make_archives(self, servers: Iterable[Server]) -> None:
         for server in servers:
             if process := self._process(server):
-                archives.make(server.files, server.kind, process.pid)
+                server.make_archive(process.pid)
 
     def _end(self, servers: list[Server], *, at_once: bool = False) -> None:
         """End servers side by side; only an orderly end removes the record."""
-        ending = {server: process for server in servers if (process := self._process(server))}
-        for process in ending.values():
+        ending = {server: processes.tree(process) for server in servers if (process := self._process(server))}
+        for process in chain.from_iterable(ending.values()):
             with suppress(psutil.NoSuchProcess):
                 process.kill() if at_once else process.terminate()
                 process.resume()  # a paused one would not hear of it
-        slow = processes.still_running(list(ending.values()), STOP_SECONDS)
+        slow = processes.still_running(list(chain.from_iterable(ending.values())), STOP_SECONDS)
         for process in slow:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -531,7 +534,7 @@ class Stack:
         if sys.platform == "win32":  # which knows no orderly end of another process
             return
         for server in servers:
-            if not at_once and ending.get(server) not in slow:
+            if not at_once and not set(ending.get(server, ())) & set(slow):
                 server.record.unlink(missing_ok=True)
 
 
@@ -552,15 +555,3 @@ def _check(mode: str, brokers: int) -> None:
         raise LabError(f"there is no mode {mode!r}: take {' or '.join(map(repr, SERVERS))}")
     if not 1 <= brokers <= MOST_BROKERS:
         raise LabError(f"a stack has 1 to {MOST_BROKERS} brokers, not {brokers}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports below the ephemeral range: a client that dials a dead broker there cannot meet itself."""
-    free: list[int] = []
-    for port in secrets.SystemRandom().sample(range(20_000, 32_000), 200):  # no seed of a notebook's may choose them
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port))
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise LabError("no free ports between 20000 and 32000 on this machine: end some programs")

@@ -1,35 +1,60 @@
 """Apicurio Registry behind the Confluent Schema Registry's API."""
 
+import json
 import socket
 import ssl
+import sys
+from pathlib import Path
 from typing import ClassVar
 
 import httpx2
 
-from kafkalab.embedded import HOST, artifacts
+from kafkalab.embedded import HOST, archives, artifacts, processes
 from kafkalab.embedded.servers.server import JavaServer
 
 API = "/apis/ccompat/v7"
+_FRONT = Path(__file__).parents[1] / "front.py"
 
 
 class Registry(JavaServer):
-    """The schema registry of a stack (Apicurio Registry 3 documentation, "configuration reference")."""
+    """The schema registry of a stack (Apicurio Registry 3 documentation, "configuration reference").
+
+    Its process is the front, which has the registry itself as its child.
+    """
 
     kind: ClassVar = "registry"
     files: ClassVar = "registry"
     heap: ClassVar = 256
 
     def configure(self) -> None:
-        """Write what is secret, where the stack is secured; the rest stands in the command."""
+        """Choose the port behind the front, and write what is secret; the rest stands in the command."""
+        others = {*self.layout.ports.values(), *self.layout.quorum.values()}  # which need not be bound yet
+        self._behind = next(port for port in processes.free_ports(len(others) + 1) if port not in others)
         if self.layout.security:
-            self.layout.security.write_registry(self.port)
+            self.layout.security.write_registry(self._behind)
+
+    def command(self) -> list[str]:
+        """Return the front's command line, which holds the registry's."""
+        security = self.layout.security
+        told = {
+            "port": str(self.port),
+            "behind": str(self._behind),
+            "path": API,
+            "archive": str(archives.path(self.files, self.kind)),
+            "identity": str(security.identity) if security else "",
+            "authority": str(security.authority) if security else "",
+        }
+        # by its path: the front shall not import the lab
+        return [sys.executable, "-P", str(_FRONT), json.dumps(told), *super().command()]
+
+    def make_archive(self, pid: int) -> None:
+        """Leave that to the front, which knows when the registry serves."""
 
     def arguments(self) -> list[str]:
         """Return the properties and the jar."""
         security, database = self.layout.security, self.layout.folder / "data" / "registry" / "registry"
-        where = (
-            {"quarkus.config.locations": security.registry.as_uri()} if security else {"quarkus.http.port": self.port}
-        )
+        port = {"quarkus.http.port": self._behind}
+        where = {"quarkus.config.locations": security.registry.as_uri()} if security else port
         properties = {
             "quarkus.http.host": HOST,
             **where,
@@ -39,10 +64,6 @@ class Registry(JavaServer):
             "apicurio.rules.global.compatibility": "BACKWARD",  # as Confluent's does; Apicurio itself starts with NONE
             # without WRITE_DELAY=0 a kill -9 loses the schemas of the last half second
             "apicurio.datasource.url": f"jdbc:h2:file:{database.as_posix()};DB_CLOSE_ON_EXIT=FALSE;WRITE_DELAY=0",
-            "apicurio.redirects.enabled": "true",
-            "apicurio.redirects.overview": f"/subjects/,{API}/subjects",
-            "apicurio.redirects.overview-bare": f"/subjects,{API}/subjects",
-            "apicurio.redirects.count": f"/subjects/count-value/versions/1,{API}/subjects/count-value/versions/1",
         }
         options = [f"-D{key}={value}" for key, value in properties.items()]
         return [*options, "-jar", str(artifacts.registry_jar())]
@@ -68,5 +89,5 @@ class Registry(JavaServer):
 
 
 def address(port: int, *, secure: bool) -> str:
-    """Return the base address of the Confluent-compatible API on this port of loopback."""
-    return f"{'https' if secure else 'http'}://{HOST}:{port}{API}"
+    """Return the registry's address on this port of loopback."""
+    return f"{'https' if secure else 'http'}://{HOST}:{port}"
