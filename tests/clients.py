@@ -3,6 +3,7 @@
 import threading
 from contextlib import contextmanager
 
+import psutil
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -93,3 +94,10 @@ def served(server):
 def named(lab):
     """Return the variables that name a cluster."""
     return {"KAFKA_BROKER_URL": lab.client["bootstrap.servers"], "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"]}
+
+
+def behind(stack):
+    """Return the port of Apicurio's own, behind the front of a stack's registry."""
+    [front] = [psutil.Process(row["pid"]) for row in stack.processes() if row["name"] == "registry"]
+    [port] = [word for word in front.children()[0].cmdline() if word.startswith("-Dquarkus.http.port=")]
+    return int(port.partition("=")[2])

@@ -64,7 +64,7 @@ def _refusal(server: Endpoint, lab: Lab, error: SchemaRegistryError) -> str:
     if status in {401, 403}:
         return f"{server.name} refuses the credentials (HTTP {status}): check basic.auth.user.info {_FILE}"
     if other := confluent_address(lab.registry):
-        return f"{server.name} is Apicurio Registry, which answers this client at {other}: {server.fix}"
+        return f"{server.name} is a registry, which answers this client at {other}: {server.fix}"
     return f"{server.name} does not answer as a registry (HTTP {status}): {server.fix}"
 
 
