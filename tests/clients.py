@@ -1,5 +1,6 @@
 """What several tests ask a cluster for, with the real clients."""
 
+import json
 import threading
 from contextlib import contextmanager
 
@@ -99,5 +100,4 @@ def named(lab):
 def behind(stack):
     """Return the port of Apicurio's own, behind the front of a stack's registry."""
     [front] = [psutil.Process(row["pid"]) for row in stack.processes() if row["name"] == "registry"]
-    [port] = [word for word in front.children()[0].cmdline() if word.startswith("-Dquarkus.http.port=")]
-    return int(port.partition("=")[2])
+    return int(json.loads(front.cmdline()[3])["behind"])

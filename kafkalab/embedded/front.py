@@ -14,6 +14,7 @@ import os
 import signal
 import ssl
 import sys
+import time
 from pathlib import Path
 
 import httpx2
@@ -23,6 +24,7 @@ from tornado.iostream import StreamClosedError
 
 HOST = "127.0.0.1"
 ROUTES = {"associations", "compatibility", "config", "contexts", "exporters", "mode", "schemas", "subjects", "v1"}
+IDLE_SECONDS = 2  # without a request; who asks while the archive is made has to wait for it
 HOLD_SECONDS = 60  # that a request waits for a registry that starts
 ANSWER_SECONDS = 60  # that the registry may take over one
 MOST_BYTES = 10_000_000  # of a request's body
@@ -44,6 +46,7 @@ class Front:
         self._registry = httpx2.AsyncHTTPTransport(verify=verify, limits=httpx2.Limits(keepalive_expiry=5))
         self._serves = asyncio.Event()
         self._gone = False
+        self._taken = time.monotonic()  # when the last request came
         self.requests: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -70,6 +73,8 @@ class Front:
                 self._serves.set()
             await asyncio.sleep(0.05)
         if not self._archive.exists():
+            while (pause := self._taken + IDLE_SECONDS - time.monotonic()) > 0:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(pause)
             await self._make_archive(process)
 
     async def _make_archive(self, process: int) -> None:
@@ -93,6 +98,7 @@ class Front:
 
     def take(self, request: HTTPServerRequest) -> None:
         """Answer a request, beside the others."""
+        self._taken = time.monotonic()
         task = asyncio.create_task(self._pass_on(request))
         self.requests.add(task)
         task.add_done_callback(self.requests.discard)
