@@ -38,7 +38,7 @@ run: setup  ## execute the notebooks headless; pages in build/; NOTEBOOKS="00 03
 	@$(BIN)/kafkalab run $(NOTEBOOKS)
 
 test: setup $(VENV)/dev lint  ## lint, unit tests, tests on the real stack, every notebook under strict nbval
-	$(BIN)/python -m pytest --nbval -n 3 --dist loadscope --no-loadscope-reorder --max-worker-restart=0 --durations=10
+	$(BIN)/python -m pytest --nbval -n 3 --dist loadscope --no-loadscope-reorder --max-worker-restart=0 --durations=10 --reruns=1 --max-suite-reruns=10 --rerun-show-tracebacks
 
 lab: setup  ## open the notebooks in JupyterLab
 	@$(BIN)/kafkalab lab

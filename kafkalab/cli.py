@@ -64,9 +64,10 @@ def fetch(target: Path | None, source: Path | None) -> None:
 @click.option("--mode", type=click.Choice(["zookeeper", "kraft"]), help="With ZooKeeper, or the current Kafka without.")
 @click.option("--controllers", type=click.IntRange(0, 5), default=0, help="Controllers of their own; only with kraft.")
 @click.option("--secure", is_flag=True, help="With TLS, users with passwords, and permissions.")
-def up(brokers: int | None, mode: str | None, controllers: int, secure: bool) -> None:
+@click.option("--connect", "with_connect", is_flag=True, help="With Kafka Connect and PostgreSQL; not with --secure.")
+def up(brokers: int | None, mode: str | None, controllers: int, secure: bool, with_connect: bool) -> None:
     """Start the stack, or what is missing of it, and wait until it serves."""
-    stack = Stack.shared(brokers, mode=mode, controllers=controllers, secure=secure)
+    stack = Stack.shared(brokers, mode=mode, controllers=controllers, secure=secure, connect=with_connect)
     stack.up()
     _print_status(stack)
 

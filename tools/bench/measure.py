@@ -73,7 +73,7 @@ def peak(work):
     def watch():
         while not over.wait(0.005):
             highest.append(max(highest.pop(), process.memory_info().rss))
-    before, watcher = highest[0], threading.Thread(target=watch)
+    before, watcher = highest[0], threading.Thread(target=watch, daemon=True)
     watcher.start()
     result = work()
     over.set()

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from kafkalab.embedded.servers.broker import Broker
+from kafkalab.embedded.servers.connect import Connect
 from kafkalab.embedded.servers.kraft import BridgeController, Controller, Node
+from kafkalab.embedded.servers.postgres import Postgres
 from kafkalab.embedded.servers.registry import Registry
 from kafkalab.embedded.servers.server import Server
 from kafkalab.embedded.servers.zookeeper import ZooKeeper
@@ -15,4 +17,4 @@ SERVERS: Mapping[str, Mapping[str, type[Server]]] = {
 }
 
 # what a stack has beside these only where it is asked for, in either mode
-BESIDE: Mapping[str, type[Server]] = {}
+BESIDE: Mapping[str, type[Server]] = {"postgres": Postgres, "connect": Connect}

@@ -3,9 +3,12 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+import psutil
 
 from kafkalab.embedded import archives, artifacts
 from kafkalab.embedded.security import Security
@@ -44,6 +47,8 @@ class Server(ABC):
     Attributes:
         kind: What it is; servers of one kind share a class-data archive.
         files: The set of files that it is in, as the lock of the servers' files names it.
+        more_files: Further sets, which it loads itself.
+        user: The account that it runs under, where it refuses that of this Python.
         late: Whether it is started by its name alone, later than the stack.
         layout: The stack it belongs to.
         name: Its name in the stack, such as `broker-0`.
@@ -51,6 +56,8 @@ class Server(ABC):
 
     kind: ClassVar[str]
     files: ClassVar[str]
+    more_files: ClassVar[tuple[str, ...]] = ()
+    user: ClassVar[str | None] = None
     late: ClassVar[bool] = False
 
     def __init__(self, layout: Layout, name: str) -> None:
@@ -99,6 +106,15 @@ class Server(ABC):
     def starts_after(self) -> list[str]:
         """Return the names of servers that have to serve before it starts, where one of them crashed."""
         return []
+
+    def end(self, tree: list[psutil.Process], *, at_once: bool) -> None:
+        """Ask its process, the first, and those that it has started for an orderly end, or end them as a crash does."""
+        for process in tree:
+            with suppress(psutil.NoSuchProcess):
+                process.kill() if at_once else process.terminate()
+
+    def forget(self) -> None:  # noqa: B027 - most servers keep nothing there
+        """Remove what it keeps outside of the stack's folder, once it has ended."""
 
     def reason(self) -> str:
         """Return the lines of its log that tell why it ended: from the fatal error on, else the last ones."""
