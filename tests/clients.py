@@ -4,7 +4,6 @@ import json
 import threading
 from contextlib import contextmanager
 
-import psutil
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -98,6 +97,6 @@ def named(lab):
 
 
 def behind(stack):
-    """Return the port of Apicurio's own, behind the front of a stack's registry."""
-    [front] = [psutil.Process(row["pid"]) for row in stack.processes() if row["name"] == "registry"]
-    return int(json.loads(front.cmdline()[3])["behind"])
+    """Return the address of Apicurio itself, behind the front of a stack's registry."""
+    _, front = stack._servers["registry"].processes()
+    return json.loads(front.cmdline()[3])["behind"]

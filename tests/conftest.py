@@ -128,10 +128,10 @@ def new_stack(tmp_path):
         registry, *ports = free_ports(1 + brokers + (1 if mode == "zookeeper" else controllers or brokers))
         ports, rest = ports[:brokers], ports[brokers:]
         if mode == "zookeeper":
-            options = Options.with_zookeeper(rest[0], ports, registry, secure=secure)
+            options = Options.with_zookeeper(rest[0], ports, secure=secure)
         else:
-            options = Options.with_kraft(ports, registry, rest, apart=controllers > 0, secure=secure)
-        made.append(Stack(folder, options))
+            options = Options.with_kraft(ports, rest, apart=controllers > 0, secure=secure)
+        made.append(Stack(folder, options.beside({"registry": registry})))
         return made[-1]
 
     yield make

@@ -182,10 +182,10 @@ class Composed(Stack):
         registry, zookeeper, *ports = free_ports(2 + 3 * count)
         ports, inner, quorum = ports[:count], ports[count : 2 * count], ports[2 * count :]
         if "KAFKA_PROCESS_ROLES" in SERVICES[brokers[0]]["environment"]:
-            options = Options.with_kraft(ports, registry, quorum)
+            options = Options.with_kraft(ports, quorum)
         else:
-            options = Options.with_zookeeper(zookeeper, ports, registry)
-        super().__init__(folder, options)
+            options = Options.with_zookeeper(zookeeper, ports)
+        super().__init__(folder, options.beside({"registry": registry}))
         self.brokers = brokers
         self.inside = [f"{inside}:{port}" for port in inner]
         self.quorum = [f"{HOST}:{port}" for port in quorum]

@@ -200,7 +200,7 @@ def test_right_path_of_the_registry_is_suggested(monkeypatch, lab, path):
 
 @pytest.mark.parametrize("path", ["", "/", "/apis/registry/v3", "/apis/ccompat"])
 def test_path_of_apicurios_registry_is_suggested(monkeypatch, lab, path):
-    apicurio = f"http://127.0.0.1:{clients.behind(lab.stack)}"
+    apicurio = clients.behind(lab.stack)
     monkeypatch.setenv("KAFKA_BROKER_URL", lab.client["bootstrap.servers"])
     monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", apicurio + path)
     right = f"{apicurio}/apis/ccompat/v7"

@@ -92,13 +92,6 @@ def host(record: Path) -> str | None:
     return None
 
 
-def tree(process: psutil.Process) -> list[psutil.Process]:
-    """Return a process and those that it has started."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [process, *process.children(recursive=True)]
-    return [process]
-
-
 def still_running(ending: list[psutil.Process], seconds: float) -> list[psutil.Process]:
     """Wait until processes have ended, and return those that have not after so many seconds."""
     end = time.monotonic() + seconds

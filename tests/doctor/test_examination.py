@@ -134,10 +134,13 @@ def test_embedded_stack_that_is_down(monkeypatch, tmp_path):
     assert not (tmp_path / "home").exists(), "nothing is started or written"
 
 
-def test_server_of_the_embedded_stack_that_is_down(monkeypatch, new_stack, tmp_path):
+def test_registry_of_the_embedded_stack_that_still_starts_or_is_down(monkeypatch, new_stack):
     stack = new_stack()
     monkeypatch.setenv("KAFKALAB_HOME", str(stack.folder))
     stack.up()
+    stack.pause("registry")
+    [finding] = wrong()
+    assert "has not answered within 6 s: it may still be starting, so look again in a moment; `kafkalab logs" in finding
     stack.kill("registry")
     assert wrong() == ["registry of the embedded stack does not run: `kafkalab start registry`"]
 

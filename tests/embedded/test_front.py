@@ -5,10 +5,11 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import clients
@@ -16,9 +17,11 @@ import httpx2
 import psutil
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 import kafkalab
 from kafkalab.embedded import HOST, front, processes
+from kafkalab.embedded.servers.registry import Registry
 
 LONGER = "/apis/ccompat/v7"
 COUNT, MORE, WRONG = (
@@ -45,14 +48,17 @@ def each(request, own):
 
 def directly(lab):
     """Return a client of the registry behind the front."""
-    url = urlsplit(lab.registry["url"])._replace(netloc=f"{HOST}:{clients.behind(lab.stack)}", path=LONGER).geturl()
-    return kafkalab.Lab(lab.client, {**lab.registry, "url": url}, lab.stack).rest()
+    return kafkalab.Lab(lab.client, {**lab.registry, "url": clients.behind(lab.stack) + LONGER}, lab.stack).rest()
 
 
-def front_and_registry(stack):
-    [pid] = [row["pid"] for row in stack.processes() if row["name"] == "registry"]
-    assert pid, "the registry does not run"
-    return processes.tree(psutil.Process(pid))
+def registry_and_front(stack):
+    return stack._servers["registry"].processes()
+
+
+def listens(port):
+    with suppress(OSError):
+        socket.create_connection((HOST, port)).close()
+        return True
 
 
 def test_confluents_own_client_takes_the_address_without_a_path(each):
@@ -121,17 +127,6 @@ def test_many_at_once_over_few_connections(own):
         assert {status for answers in pool.map(asked, [10] * 20) for status in answers} == {200}
 
 
-def test_body_has_a_bound(own):
-    connection = http.client.HTTPConnection(HOST, urlsplit(own.registry["url"]).port, timeout=10)
-    connection.putrequest("POST", "/subjects/a/versions")
-    connection.putheader("Content-Length", str(front.MOST_BYTES + 1))
-    connection.endheaders()
-    assert connection.getresponse().status == 400
-    connection.close()
-    with own.rest() as web:
-        assert web.get("/subjects").status_code == 200
-
-
 def test_body_that_was_packed_comes_packed(own):
     connection = http.client.HTTPConnection(HOST, urlsplit(own.registry["url"]).port, timeout=10)
     connection.request("GET", "/schemas/types", headers={"Accept-Encoding": "gzip"})
@@ -143,7 +138,7 @@ def test_body_that_was_packed_comes_packed(own):
 
 def test_killed_registry_takes_its_front_along_and_comes_back(own):
     clients.register(own.registry["url"], "kept-value")
-    both = front_and_registry(own.stack)
+    both = registry_and_front(own.stack)
     assert len(both) == 2
     own.stack.kill("registry")
     assert processes.still_running(both, 5) == []
@@ -153,57 +148,72 @@ def test_killed_registry_takes_its_front_along_and_comes_back(own):
     assert clients.subjects(own.registry["url"]).count("kept-value") == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there the system ends a process with its parent")
-def test_neither_outlives_the_other(own):
-    for victim in (0, 1):
-        both = front_and_registry(own.stack)
-        both[victim].kill()
-        assert processes.still_running(both, 10) == []
+def test_registry_that_is_gone_is_one_line_to_who_asks_until_it_is_started_again(own):
+    registry, front = registry_and_front(own.stack)
+    registry.kill()
+    kafkalab.wait_until(lambda: own.stack.state() == "degraded", "the end of the registry")
+    with SchemaRegistryClient({**own.registry, "max.retries": 0}) as client:
+        with pytest.raises(SchemaRegistryError, match=r"the registry has ended: `kafkalab logs registry` tells more"):
+            client.get_subjects()
         own.stack.start("registry")
+        assert processes.still_running([front], 5) == []
+        client.get_subjects()
 
 
-def test_request_waits_for_a_registry_that_starts(own):
-    own.stack.kill("registry")
-    answers = []
+def test_registry_whose_front_is_gone_does_not_run_and_is_started_again(own):
+    registry, front = registry_and_front(own.stack)
+    front.kill()
+    kafkalab.wait_until(lambda: own.stack.state() == "degraded", "the end of the front")
+    own.stack.up()
+    assert processes.still_running([registry], 5) == []
+    with own.rest() as web:
+        assert web.get("/subjects").status_code == 200
 
-    def ask():
-        with own.rest() as web:
-            kafkalab.wait_until(lambda: processes.listener(HOST, port), "the front")
-            answers.append(web.get("/subjects", timeout=60).status_code)
 
+def test_requests_wait_for_a_registry_that_starts(own):
     port = own.stack.options.ports["registry"]
-    asking = threading.Thread(target=ask)
-    asking.start()
-    own.stack.start("registry")
-    asking.join()
-    assert answers == [200]
+
+    def ask(_):
+        kafkalab.wait_until(lambda: listens(port), "the front")
+        with own.rest() as web:
+            return web.put("/config", json={"compatibility": "BACKWARD"}).status_code
+
+    own.stack.stop("registry")
+    with ThreadPoolExecutor(5) as pool:
+        answers = pool.map(ask, range(5))
+        own.stack.up()
+    assert list(answers) == [200] * 5
 
 
-def test_registry_that_ends_while_it_starts_is_one_line_to_who_asks(new_stack):
+def test_registry_that_ends_while_it_starts_is_one_line_to_who_waits(monkeypatch, new_stack):
     stack = new_stack()
     stack.up()
-    stack.stop("registry")
-    printed, answers = stack.log("registry").stat().st_size, []
-
-    def ask():
-        kafkalab.wait_until(lambda: processes.listener(HOST, stack.options.ports["registry"]), "the front")
-        with ThreadPoolExecutor() as pool:
-            url = f"{stack.schema_registry_url}/subjects"
-            answer = pool.submit(httpx2.get, url, timeout=60, trust_env=False)
-            kafkalab.wait_until(lambda: stack.log("registry").stat().st_size > printed, "the registry to begin")
-            _, registry = front_and_registry(stack)
-            registry.kill()
-            answers.append(answer.result())
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    with pytest.raises(kafkalab.LabError, match=r"registry ended: .*registry\.log"):
-        stack.start("registry")
-    asking.join()
-    [answer] = answers
+    registry, _ = registry_and_front(stack)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(httpx2.get, f"{stack.schema_registry_url}/subjects", timeout=60, trust_env=False)
+        registry.kill()
+    answer = waiting.result()
     assert answer.status_code == 503
-    told = answer.json()
-    assert told == {"error_code": 503, "message": "the registry has ended: `kafkalab logs registry` tells more"}
+    assert answer.json()["message"] == "the registry has ended: `kafkalab logs registry` tells more"
+    assert stack.state() == "degraded"
+    monkeypatch.setattr(Registry, "arguments", lambda _: ["-jar", "none.jar"])
+    with pytest.raises(kafkalab.LabError, match=r"registry ended: .*none\.jar.*registry\.log"):
+        stack.start("registry")
+    assert not listens(stack.options.ports["registry"])
+
+
+def test_wait_for_the_registry_has_a_bound():
+    [port] = processes.free_ports(1)
+    told = {
+        "port": str(port), "pid": str(os.getpid()), "behind": f"http://{HOST}:1", "path": LONGER, "identity": "",
+        "authority": "", "seconds": "0.5",
+    }  # fmt: skip
+    with subprocess.Popen([sys.executable, front.__file__, json.dumps(told)]) as process:
+        kafkalab.wait_until(lambda: listens(port), "the front")
+        answer = httpx2.get(f"http://{HOST}:{port}/subjects", timeout=20, trust_env=False)
+        process.kill()
+    assert answer.status_code == 503
+    assert "the registry does not answer (ConnectError)" in answer.json()["message"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT can be sent to another process there")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 import kafkalab
-from kafkalab.embedded import archives, artifacts, processes
+from kafkalab.embedded import artifacts, processes
 from kafkalab.embedded.servers.broker import brokers_known_at
 from kafkalab.embedded.stack import Stack
 from kafkalab.lessons.brokers import sign_offs
@@ -104,8 +104,8 @@ def test_paused_broker_is_silent_until_it_goes_on_and_can_be_ended(new_stack):
 def test_every_port_is_bound_to_loopback(lab):
     bound = [
         connection.laddr.ip
-        for pid in pids(lab.stack)
-        for process in processes.tree(psutil.Process(pid))
+        for server in lab.stack._servers.values()
+        for process in server.processes()
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     ]
@@ -204,8 +204,8 @@ except KeyboardInterrupt:
     print("interrupted", stack.state())
 """
     with python(code) as starter:
-        record = stack.folder / "run" / "registry.pid"
-        kafkalab.wait_until(lambda: record.exists() or starter.poll() is not None, "the start of the last server", 120)
+        record = stack.folder / "run" / "broker-0.pid"
+        kafkalab.wait_until(lambda: record.exists() or starter.poll() is not None, "the start of the broker", 120)
         starter.send_signal(signal.SIGINT)
         assert starter.communicate()[0] == "interrupted stopped\n"
     stack.up()
@@ -285,10 +285,8 @@ def test_servers_start_whatever_the_environment_and_the_names_of_folders(monkeyp
         monkeypatch.setenv(name, value)
     stack = new_stack(folder=tmp_path / "mein Stück")
     stack.up()
-    made = {"base.jsa", "zookeeper.jsa", "broker.jsa"}
-    assert {path.name for path in artifacts.archives("kafka").iterdir()} == made
-    registrys = archives.path("registry", "registry")  # made as soon as nobody asks the registry
-    kafkalab.wait_until(registrys.exists, "the registry's archive", 60)
+    made = {path.name for files in ("kafka", "registry") for path in artifacts.archives(files).iterdir()}
+    assert made == {"base.jsa", "zookeeper.jsa", "broker.jsa", "registry.jsa"}
 
 
 def test_own_stack_ends_although_a_module_beside_the_notebook_has_a_name_of_pythons(tmp_path):

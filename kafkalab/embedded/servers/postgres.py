@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,17 +102,16 @@ class Postgres(Server):
             return False
         return True
 
-    def end(self, tree: list[psutil.Process], *, at_once: bool) -> None:
+    def end(self, process: psutil.Process, *, at_once: bool) -> None:
         """Ask for a fast shutdown, which ends sessions, or an immediate one, after which it recovers as from a crash.
 
         A killed server would leave a piece of shared memory and, for a moment, its children (PostgreSQL documentation,
         "Shutting Down the Server").
         """
         if sys.platform == "win32":
-            super().end(tree, at_once=at_once)
+            super().end(process, at_once=at_once)
         else:
-            with suppress(psutil.NoSuchProcess):
-                tree[0].send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
+            process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
 
     def forget(self) -> None:
         """Remove the folder that root has made for it."""

@@ -13,18 +13,25 @@ from kafkalab.embedded import HOST, archives, artifacts, processes
 from kafkalab.embedded.servers.server import JavaServer
 
 API = "/apis/ccompat/v7"
+HOLD_SECONDS = 60  # that a request waits for a registry that starts
 _FRONT = Path(__file__).parents[1] / "front.py"
 
 
 class Registry(JavaServer):
     """The schema registry of a stack (Apicurio Registry 3 documentation, "configuration reference").
 
-    Its process is the front, which has the registry itself as its child.
+    Its port is that of a front, a process beside the registry's own.
     """
 
     kind: ClassVar = "registry"
     files: ClassVar = "registry"
     heap: ClassVar = 256
+    background: ClassVar = True
+
+    @property
+    def records(self) -> list[Path]:
+        """The files with the process ids of the registry and of its front."""
+        return [self.record, self.record.with_stem(f"{self.name}-front")]
 
     def configure(self) -> None:
         """Choose the port behind the front, and write what is secret; the rest stands in the command."""
@@ -32,23 +39,6 @@ class Registry(JavaServer):
         self._behind = next(port for port in processes.free_ports(len(others) + 1) if port not in others)
         if self.layout.security:
             self.layout.security.write_registry(self._behind)
-
-    def command(self) -> list[str]:
-        """Return the front's command line, which holds the registry's."""
-        security = self.layout.security
-        told = {
-            "port": str(self.port),
-            "behind": str(self._behind),
-            "path": API,
-            "archive": str(archives.path(self.files, self.kind)),
-            "identity": str(security.identity) if security else "",
-            "authority": str(security.authority) if security else "",
-        }
-        # by its path: the front shall not import the lab
-        return [sys.executable, "-P", str(_FRONT), json.dumps(told), *super().command()]
-
-    def make_archive(self, pid: int) -> None:
-        """Leave that to the front, which knows when the registry serves."""
 
     def arguments(self) -> list[str]:
         """Return the properties and the jar."""
@@ -67,6 +57,34 @@ class Registry(JavaServer):
         }
         options = [f"-D{key}={value}" for key, value in properties.items()]
         return [*options, "-jar", str(artifacts.registry_jar())]
+
+    def start(self) -> None:
+        """Start the registry, and the front that listens long before it."""
+        super().start()
+        own, front = self.records
+        security = self.layout.security
+        told = {
+            "port": str(self.port),
+            "pid": own.read_text(encoding="utf-8").split()[0],
+            "behind": address(self._behind, secure=security is not None),
+            "path": API,
+            "identity": str(security.identity) if security else "",
+            "authority": str(security.authority) if security else "",
+            "seconds": str(HOLD_SECONDS),
+        }
+        # by its path: it shall not import the lab
+        command = [sys.executable, "-P", str(_FRONT), json.dumps(told), self.mark]
+        processes.start(command, self.log, self.layout.folder, front)
+
+    def listens(self) -> bool:
+        """Ask for a connection, which its front takes; while its archive is still to be made, the registry itself."""
+        if not archives.path(self.files, self.kind).exists():
+            return self.serves()
+        try:
+            socket.create_connection((HOST, self.port), timeout=0.5).close()
+        except OSError:
+            return False
+        return True
 
     def serves(self) -> bool:
         """Ask for its subjects."""

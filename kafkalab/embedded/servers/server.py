@@ -3,14 +3,13 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import psutil
 
-from kafkalab.embedded import archives, artifacts
+from kafkalab.embedded import archives, artifacts, processes
 from kafkalab.embedded.security import Security
 
 QUIET = (
@@ -50,6 +49,7 @@ class Server(ABC):
         more_files: Further sets, which it loads itself.
         user: The account that it runs under, where it refuses that of this Python.
         late: Whether it is started by its name alone, later than the stack.
+        background: Whether it starts once the others serve, and whoever asks it meanwhile waits for the answer.
         layout: The stack it belongs to.
         name: Its name in the stack, such as `broker-0`.
     """
@@ -59,6 +59,7 @@ class Server(ABC):
     more_files: ClassVar[tuple[str, ...]] = ()
     user: ClassVar[str | None] = None
     late: ClassVar[bool] = False
+    background: ClassVar[bool] = False
 
     def __init__(self, layout: Layout, name: str) -> None:
         self.layout = layout
@@ -80,8 +81,13 @@ class Server(ABC):
         return self.layout.folder / "run" / f"{self.name}.pid"
 
     @property
+    def records(self) -> list[Path]:
+        """The files with the ids of all its processes, its own first."""
+        return [self.record]
+
+    @property
     def mark(self) -> str:
-        """The argument by which a process is known as this server of this stack."""
+        """The argument by which a process is known as one of this server of this stack."""
         return f"-Dkafkalab.server={self.layout.folder / self.name}"
 
     @abstractmethod
@@ -92,12 +98,22 @@ class Server(ABC):
     def command(self) -> list[str]:
         """Return the command line, with the mark among its arguments."""
 
+    def start(self) -> None:
+        """Start its process, and whatever belongs to it."""
+        processes.start(self.command(), self.log, self.layout.folder, self.record, self.user)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return those of its processes that run."""
+        found = (processes.running(record, self.mark) for record in self.records)
+        return [process for process in found if process]
+
     @abstractmethod
     def serves(self) -> bool:
         """Ask it something and return whether it answered as it should."""
 
-    def make_archive(self, pid: int) -> None:  # noqa: B027 - not every server has one
-        """Make what the next start is quicker with out of this process of it, unless it is there."""
+    def listens(self) -> bool:
+        """Return whether who asks it gets an answer, be it after a wait."""
+        return self.serves()
 
     def may_start(self) -> bool:
         """Return whether all is there that it cannot start without."""
@@ -107,11 +123,9 @@ class Server(ABC):
         """Return the names of servers that have to serve before it starts, where one of them crashed."""
         return []
 
-    def end(self, tree: list[psutil.Process], *, at_once: bool) -> None:
-        """Ask its process, the first, and those that it has started for an orderly end, or end them as a crash does."""
-        for process in tree:
-            with suppress(psutil.NoSuchProcess):
-                process.kill() if at_once else process.terminate()
+    def end(self, process: psutil.Process, *, at_once: bool) -> None:
+        """Ask a process of it for an orderly end, or end it as a crash does."""
+        process.kill() if at_once else process.terminate()
 
     def forget(self) -> None:  # noqa: B027 - most servers keep nothing there
         """Remove what it keeps outside of the stack's folder, once it has ended."""
@@ -143,7 +157,3 @@ class JavaServer(Server):
         temporary = f"-Djava.io.tmpdir={self.layout.folder / 'tmp'}"
         flags = [*FLAGS, *archives.flags(self.files, self.kind), f"-Xmx{self.heap}m", temporary, self.mark]
         return [str(artifacts.JAVA), *flags, *self.arguments()]
-
-    def make_archive(self, pid: int) -> None:
-        """Make the class-data archive of its kind out of what this process of it has loaded, unless it is there."""
-        archives.make(self.files, self.kind, pid)
