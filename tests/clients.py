@@ -92,7 +92,8 @@ def served(server):
 
 
 def named(lab):
-    """Return the variables that name a cluster."""
+    """Return the variables that name a cluster, once its registry serves too."""
+    lab.check()
     return {"KAFKA_BROKER_URL": lab.client["bootstrap.servers"], "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"]}
 
 

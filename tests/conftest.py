@@ -115,8 +115,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def lab():
-    """The shared stack's lab."""
-    return kafkalab.connect()
+    """The shared stack's lab; its registry serves too."""
+    lab = kafkalab.connect()
+    lab.check()
+    return lab
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import psutil
@@ -32,15 +33,17 @@ class Front:
 
     Args:
         told: `pid`, the registry's process; `behind`, its address; `path`, where the API begins there; `authority`, the
-            file of who signed its certificate, empty without TLS; `seconds`, how long it may take to start, or to
-            answer.
+            file of who signed its certificate, empty without TLS; `hold` and `answer`, how many seconds it
+            may take to start, and to answer.
     """
 
     def __init__(self, told: dict[str, str]) -> None:
         self._process = psutil.Process(int(told["pid"]))
-        self._behind, self._path, self._seconds = told["behind"], told["path"], float(told["seconds"])
+        self._behind, self._path = told["behind"], told["path"]
+        self._hold, self._answer = float(told["hold"]), float(told["answer"])
         trust = ssl.create_default_context(cafile=told["authority"]) if told["authority"] else False
         self._registry = httpx2.AsyncHTTPTransport(verify=trust)
+        self._serves = False
 
     async def pass_on(self, request: HTTPServerRequest) -> None:
         """Answer a request with what the registry answers, or with why it does not."""
@@ -65,22 +68,27 @@ class Front:
             connection.finish()
 
     async def _ask(self, request: HTTPServerRequest) -> httpx2.Response:
-        """Return the registry's answer; while nobody listens at its address, the request waits."""
+        """Return the registry's answer; until it listens, the request waits."""
         route = request.uri.partition("?")[0].split("/")[1:2]
         target = self._path * (route[0] in ROUTES) + request.uri
-        exactly = {"target": target.encode("latin-1"), "timeout": httpx2.Timeout(self._seconds).as_dict()}
-        headers = _passed(request.headers.get_all())
-        end = time.monotonic() + self._seconds
-        while True:
-            asked = httpx2.Request(
-                request.method, self._behind, headers=headers, content=request.body or None, extensions=exactly
+        exactly = {"target": target.encode("latin-1"), "timeout": httpx2.Timeout(self._answer).as_dict()}
+        headers, body = _passed(request.headers.get_all()), request.body or None
+        end = time.monotonic() + self._hold
+        while not self._listens():
+            if not self._lives() or time.monotonic() > end:
+                raise httpx2.ConnectError("it does not listen")
+            await asyncio.sleep(0.1)
+        asked = httpx2.Request(request.method, self._behind, headers=headers, content=body, extensions=exactly)
+        return await self._registry.handle_async_request(asked)
+
+    def _listens(self) -> bool:
+        """Return whether the registry, and nobody else, listens at its port."""
+        with suppress(psutil.NoSuchProcess):
+            self._serves = self._serves or any(
+                connection.status == psutil.CONN_LISTEN and connection.laddr.port == urlsplit(self._behind).port
+                for connection in self._process.net_connections("tcp")
             )
-            try:
-                return await self._registry.handle_async_request(asked)
-            except httpx2.ConnectError:
-                if not self._lives() or time.monotonic() > end:
-                    raise
-            await asyncio.sleep(0.05)
+        return self._serves
 
     def _lives(self) -> bool:
         with suppress(psutil.NoSuchProcess):

@@ -18,11 +18,11 @@ from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at, serves_groups
-from kafkalab.embedded.servers.registry import HOLD_SECONDS, Registry, address
+from kafkalab.embedded.servers.registry import ANSWER_SECONDS, HOLD_SECONDS, Registry, address
 from kafkalab.embedded.servers.server import JavaServer, Layout, Server
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
-from kafkalab.waiting import ANSWER_SECONDS, wait_until
+from kafkalab.waiting import wait_until
 
 if TYPE_CHECKING:
     from subprocess import Popen

@@ -35,6 +35,7 @@ SECRET = "hunter2-hunter2"
 def outside():
     """Return a function that gives a broker a second listener with another advertised address, and its real one."""
     with kafkalab.own_stack() as lab:
+        lab.check()
         inside, port = lab.client["bootstrap.servers"], free_ports(1)[0]
         admin = AdminClient({**lab.client, "log_level": 0})
 

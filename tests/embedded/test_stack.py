@@ -102,6 +102,7 @@ def test_paused_broker_is_silent_until_it_goes_on_and_can_be_ended(new_stack):
 
 
 def test_every_port_is_bound_to_loopback(lab):
+    clients.subjects(lab.stack.schema_registry_url)  # the registry may still be starting
     bound = [
         connection.laddr.ip
         for server in lab.stack._servers.values()
