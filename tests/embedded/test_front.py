@@ -4,6 +4,7 @@ import gzip
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import clients
 import httpx2
 import psutil
 import pytest
+import requests
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -76,6 +78,16 @@ def test_confluents_own_client_takes_the_address_without_a_path(each):
         assert registry.delete_subject("count-value") == [1, 2]
         assert registry.delete_subject("count-value", permanent=True) == [1, 2]
         assert registry.get_subjects() == []
+
+
+def test_lines_of_a_tutorial_work_as_they_are(own):
+    kind = "application/vnd.schemaregistry.v1+json"
+    body, url = json.dumps({"schema": COUNT}), f"{own.registry['url']}/subjects/tutorial-value/versions"
+    by_requests = requests.post(url, body, headers={"Content-Type": kind}, timeout=60).json()
+    assert requests.get(f"{url}/1", timeout=60).json()["id"] == by_requests["id"]
+    if curl := shutil.which("curl"):
+        line = [curl, "-sS", "-X", "POST", "-H", f"Content-Type: {kind}", "--data", body, url]
+        assert json.loads(subprocess.check_output(line)) == by_requests
 
 
 def test_what_is_behind_comes_unchanged(each):
