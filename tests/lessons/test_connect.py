@@ -189,6 +189,6 @@ def test_new_start_forgets_also_what_a_deleted_connector_has_left(own):
 
 def test_dead_worker_is_said_to_be_one(own):
     own.stack.kill("connect")
-    with pytest.raises(kafkalab.LabError, match=r"Connect does not answer .*stack\.start\('connect'\)"):
+    with pytest.raises(kafkalab.LabError, match=r"Connect at .* does not answer .*stack\.start\('connect'\)"):
         state(own.stack, "any")
     own.stack.start("connect")
