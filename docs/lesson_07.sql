@@ -14,7 +14,7 @@ CREATE TABLE kafka WITH (
 
 CREATE TABLE counts (`count` INT NOT NULL) WITH (
   'topic' = 'count', 'scan.startup.mode' = 'earliest-offset',
-  'format' = 'avro-confluent', 'avro-confluent.url' = 'http://localhost:8081/apis/ccompat/v7') LIKE kafka;
+  'format' = 'avro-confluent', 'avro-confluent.url' = 'http://localhost:8081') LIKE kafka;
 
 CREATE TABLE legacy (
   `value` BYTES, topic STRING METADATA VIRTUAL, `partition` INT METADATA VIRTUAL, `offset` BIGINT METADATA VIRTUAL
@@ -27,7 +27,7 @@ CREATE TABLE rejected (`value` BYTES, headers MAP<STRING, BYTES> METADATA) WITH 
 CREATE TABLE checked (multiple INT NOT NULL) WITH (
   'topic' = 'multiples.checked', 'scan.startup.mode' = 'earliest-offset',
   'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = 'checked',
-  'format' = 'avro-confluent', 'avro-confluent.url' = 'http://localhost:8081/apis/ccompat/v7',
+  'format' = 'avro-confluent', 'avro-confluent.url' = 'http://localhost:8081',
   'avro-confluent.schema' = '{"namespace": "caai.example.kafka", "type": "record", "name": "Multiples",
     "doc": "One value of the legacy source, after it was checked.",
     "fields": [{"name": "multiple", "type": "int", "doc": "A number times itself."}]}') LIKE kafka;
@@ -38,7 +38,7 @@ CREATE TABLE statistic (
 ) WITH (
   'connector' = 'upsert-kafka', 'topic' = 'statistic', 'key.format' = 'raw',
   'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = 'statistic',
-  'value.format' = 'avro-confluent', 'value.avro-confluent.url' = 'http://localhost:8081/apis/ccompat/v7',
+  'value.format' = 'avro-confluent', 'value.avro-confluent.url' = 'http://localhost:8081',
   'value.avro-confluent.schema' = '{"namespace": "caai.example.kafka", "type": "record", "name": "Statistic",
     "doc": "What is known of a source after a number of its messages.",
     "fields": [{"name": "source", "type": "string", "doc": "The topic that was read."},

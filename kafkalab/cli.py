@@ -66,7 +66,7 @@ def fetch(target: Path | None, source: Path | None) -> None:
 @click.option("--secure", is_flag=True, help="With TLS, users with passwords, and permissions.")
 @click.option("--connect", "with_connect", is_flag=True, help="With Kafka Connect and PostgreSQL; not with --secure.")
 def up(brokers: int | None, mode: str | None, controllers: int, secure: bool, with_connect: bool) -> None:
-    """Start the stack, or what is missing of it, and wait until it serves."""
+    """Start the stack, or what is missing of it, and wait until the brokers serve; the registry follows."""
     stack = Stack.shared(brokers, mode=mode, controllers=controllers, secure=secure, connect=with_connect)
     stack.up()
     _print_status(stack)

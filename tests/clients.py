@@ -1,5 +1,6 @@
 """What several tests ask a cluster for, with the real clients."""
 
+import json
 import threading
 from contextlib import contextmanager
 
@@ -91,5 +92,12 @@ def served(server):
 
 
 def named(lab):
-    """Return the variables that name a cluster."""
+    """Return the variables that name a cluster, once its registry serves too."""
+    lab.check()
     return {"KAFKA_BROKER_URL": lab.client["bootstrap.servers"], "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"]}
+
+
+def behind(stack):
+    """Return the address of Apicurio itself, behind the front of a stack's registry."""
+    _, front = stack._servers["registry"].processes()
+    return json.loads(front.cmdline()[3])["behind"]

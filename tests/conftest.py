@@ -115,8 +115,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def lab():
-    """The shared stack's lab."""
-    return kafkalab.connect()
+    """The shared stack's lab; its registry serves too."""
+    lab = kafkalab.connect()
+    lab.check()
+    return lab
 
 
 @pytest.fixture
@@ -128,10 +130,10 @@ def new_stack(tmp_path):
         registry, *ports = free_ports(1 + brokers + (1 if mode == "zookeeper" else controllers or brokers))
         ports, rest = ports[:brokers], ports[brokers:]
         if mode == "zookeeper":
-            options = Options.with_zookeeper(rest[0], ports, registry, secure=secure)
+            options = Options.with_zookeeper(rest[0], ports, secure=secure)
         else:
-            options = Options.with_kraft(ports, registry, rest, apart=controllers > 0, secure=secure)
-        made.append(Stack(folder, options))
+            options = Options.with_kraft(ports, rest, apart=controllers > 0, secure=secure)
+        made.append(Stack(folder, options.beside({"registry": registry})))
         return made[-1]
 
     yield make

@@ -41,7 +41,7 @@ def test_commands_on_a_secured_stack_without_zookeeper(tmp_path):
         options = {"cwd": tmp_path, "env": {**os.environ, **variables, "KAFKALAB_LEARNER": "ann"}}
         status = json.loads(kafkalab("status", "--json", **options).stdout)
         assert (status["state"], status["mode"], status["zookeeper"]) == ("running", "kraft", "")
-        assert [process["name"] for process in status["processes"]] == ["registry", "broker-0"]
+        assert [process["name"] for process in status["processes"]] == ["broker-0", "registry"]
         for source in ("count-up", "multiples"):
             sent = kafkalab(source, "--messages=3", "--interval=0", **options)
             assert sent.returncode == 0, sent.stderr

@@ -241,10 +241,10 @@ class Composed(Stack):
         further, ports = ports[3 * count :], ports[: 3 * count]
         ports, inner, quorum = ports[:count], ports[count : 2 * count], ports[2 * count :]
         if "KAFKA_PROCESS_ROLES" in SERVICES[brokers[0]]["environment"]:
-            options = Options.with_kraft(ports, registry, quorum)
+            options = Options.with_kraft(ports, quorum)
         else:
-            options = Options.with_zookeeper(zookeeper, ports, registry)
-        super().__init__(folder, options.beside(dict(zip(beside, further, strict=True))))
+            options = Options.with_zookeeper(zookeeper, ports)
+        super().__init__(folder, options.beside({"registry": registry, **dict(zip(beside, further, strict=True))}))
         self.brokers = brokers
         self.inside = [f"{inside}:{port}" for port in inner]
         self.quorum = [f"{HOST}:{port}" for port in quorum]

@@ -225,7 +225,7 @@ def test_interrupted_run_leaves_nothing(write, start, tmp_path, number):
     kafkalab.wait_until(lambda: all(place.exists() and place.stat() for place in places), "both notebooks", 240)
     kafkalab.wait_until(places[0].read_text, "the folder of the stack", 10)
     family = psutil.Process(run.pid).children(recursive=True)
-    assert sum("-Dkafkalab.server" in " ".join(process.cmdline()) for process in family) == 6
+    assert sum("-Dkafkalab.server" in " ".join(process.cmdline()) for process in family) == 8
     run.send_signal(number)
     said, _ = run.communicate(timeout=60)
     assert run.returncode == 1, said

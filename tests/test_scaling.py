@@ -29,7 +29,7 @@ def statements(own):
     text = re.sub(r"^--.*\n", "", FILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     addresses = {
         "localhost:9092": own.client["bootstrap.servers"],
-        "http://localhost:8081/apis/ccompat/v7": own.registry["url"],
+        "http://localhost:8081": own.registry["url"],
         "file:///checkpoints": (own.stack.folder / "data" / "checkpoints").as_uri(),
         "'5 s'": "'1 s'",
     }

@@ -192,11 +192,21 @@ def test_certificates_that_are_not_there_are_named(monkeypatch, lab):
         kafkalab.connect()
 
 
+@pytest.mark.parametrize("path", ["/apis/registry/v3", "/apis/ccompat"])
+def test_right_path_of_the_registry_is_suggested(monkeypatch, lab, path):
+    monkeypatch.setenv("KAFKA_BROKER_URL", lab.client["bootstrap.servers"])
+    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", lab.registry["url"] + path)
+    with pytest.raises(kafkalab.LabError, match=f"for this client is KAFKA_SCHEMA_REGISTRY_URL={lab.registry['url']}$"):
+        kafkalab.connect()
+
+
 @pytest.mark.parametrize("path", ["", "/", "/apis/registry/v3", "/apis/ccompat"])
 def test_path_of_apicurios_registry_is_suggested(monkeypatch, lab, path):
+    apicurio = clients.behind(lab.stack)
     monkeypatch.setenv("KAFKA_BROKER_URL", lab.client["bootstrap.servers"])
-    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", lab.registry["url"].replace("/apis/ccompat/v7", path))
-    with pytest.raises(kafkalab.LabError, match=f"for this client is KAFKA_SCHEMA_REGISTRY_URL={lab.registry['url']}$"):
+    monkeypatch.setenv("KAFKA_SCHEMA_REGISTRY_URL", apicurio + path)
+    right = f"{apicurio}/apis/ccompat/v7"
+    with pytest.raises(kafkalab.LabError, match=f"for this client is KAFKA_SCHEMA_REGISTRY_URL={right}$"):
         kafkalab.connect()
 
 

@@ -58,6 +58,7 @@ def hold_class(learners: int) -> list[str]:
     """Run a class on a stack of its own and return what went wrong."""
     names = [f"learner-{number:02d}" for number in range(1, learners + 1)]
     with kafkalab.own_stack() as lab:
+        lab.check()  # a teacher too has it running before the class comes
         with TemporaryDirectory(prefix="kafkalab-class-") as folder, ThreadPoolExecutor(learners) as room:
             wrong = list(chain.from_iterable(room.map(lambda name: learn(lab, name, Path(folder) / name), names)))
         rows = {row["learner"]: row for row in reports.table(lab)}

@@ -102,7 +102,7 @@ def check_registry(properties: Mapping[str, object], *, embedded: bool) -> None:
         if embedded:
             fix = _STATUS
         elif other := confluent_address(properties):
-            fix = f"it is Apicurio Registry, whose address for this client is KAFKA_SCHEMA_REGISTRY_URL={other}"
+            fix = f"the registry's address for this client is KAFKA_SCHEMA_REGISTRY_URL={other}"
         else:
             fix = "check KAFKA_SCHEMA_REGISTRY_URL, or unset it for the embedded stack" + _OR_FILE
             fix += proxies.in_the_way(url)

@@ -1,6 +1,6 @@
 """A Lab: the addresses, the client configuration and the handles of one running cluster."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -99,7 +99,8 @@ class Lab:
 
     def rest(self) -> httpx2.Client:
         """Return a client for the registry's REST routes: it has the address, the credentials and the authority."""
-        return rest(self.registry, timeout=ANSWER_SECONDS, trust_env=self.stack is None)
+        timeout = self.registry.get("timeout", ANSWER_SECONDS)
+        return rest(self.registry, timeout=timeout, trust_env=self.stack is None)
 
     def status(self) -> "pd.DataFrame":
         """Return a table of the servers: name, address and, where they run on this machine, process and memory."""
@@ -116,14 +117,15 @@ class Lab:
         return pd.DataFrame(addresses, columns=["name", "address"]).set_index("name")
 
     def check(self) -> None:
-        """Ask the brokers and the registry something.
+        """Ask the brokers, and the registry if there is one, something.
 
         Raises:
             LabError: One of them does not answer, or a property is none of the clients'; the message names the
                 variable to look at.
         """
         health.check_brokers(self.client, embedded=self.stack is not None)
-        health.check_registry(self.registry, embedded=self.stack is not None)
+        if self.registry["url"]:
+            health.check_registry(self.registry, embedded=self.stack is not None)
 
 
 class OwnLab(Lab):
@@ -151,7 +153,9 @@ def connect(brokers: int | None = None) -> Lab:
     lab = configured(ClusterSettings.read(), brokers)
     if lab.stack:
         lab.stack.up()
-    lab.check()
+        health.check_brokers(lab.client, embedded=True)  # who asks the registry while it starts waits there
+    else:
+        lab.check()
     return lab
 
 
@@ -182,6 +186,7 @@ def own_stack(
     controllers: int = 0,
     secure: bool = False,
     started: int | None = None,
+    registry: bool = True,
     beside: Collection[str] = (),
 ) -> OwnLab:
     """Start a stack that only this Python uses and that ends with it, for lessons that stop or kill servers.
@@ -195,23 +200,24 @@ def own_stack(
             ZooKeeper, how many there are to move to: they are started by their names.
         secure: With TLS, users and permissions.
         started: How many of the brokers are started now; the others wait for `stack.start`. None means all.
+        registry: With a schema registry; a lesson that uses none starts sooner without.
         beside: The names of further servers, in the order in which they start.
 
     Raises:
         LabError: The stack cannot be started.
     """
     proxies.pass_by()
-    stack = Stack.own(brokers, mode=mode, controllers=controllers, secure=secure, beside=beside)
+    stack = Stack.own(brokers, mode=mode, controllers=controllers, secure=secure, registry=registry, beside=beside)
     try:
         stack.up(started)
     except BaseException:
         stack.down(wipe=True)
         raise
-    return OwnLab(stack.client, {"timeout": ANSWER_SECONDS, **stack.registry_client}, stack)
+    return OwnLab(stack.client, stack.registry_client, stack)
 
 
 def _lab(
-    client: dict[str, str], registry: dict[str, str], settings: ClusterSettings, stack: Stack | None = None
+    client: dict[str, str], registry: Mapping[str, object], settings: ClusterSettings, stack: Stack | None = None
 ) -> Lab:
     """Put what the environment adds beside the addresses.
 

@@ -60,11 +60,17 @@ def rest(properties: Mapping[str, object], **options: Any) -> httpx2.Client:
 
 
 def confluent_address(properties: Mapping[str, object]) -> str | None:
-    """Return where an Apicurio Registry answers as Confluent's does, if one is at the address without that path."""
-    url = urlsplit(str(properties["url"]))._replace(path=API).geturl()
+    """Return where on that server a registry answers as Confluent's does, if only the path of the address is wrong."""
+    for path in ("", API):
+        url = urlsplit(str(properties["url"]))._replace(path=path).geturl()
+        if url != properties["url"] and _answers({**properties, "url": url}):
+            return url
+    return None
+
+
+def _answers(properties: Mapping[str, object]) -> bool:
     try:
-        with rest({**properties, "url": url}, timeout=ANSWER_SECONDS) as web:
-            found = isinstance(web.get("/subjects").json(), list)
+        with rest(properties, timeout=ANSWER_SECONDS) as web:
+            return isinstance(web.get("/subjects").json(), list)
     except (httpx2.HTTPError, OSError, ValueError):
-        return None
-    return url if found and url != properties["url"] else None
+        return False

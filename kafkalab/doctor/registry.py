@@ -29,6 +29,11 @@ def examine_registry(lab: Lab, settings: ClusterSettings) -> Iterator[Finding]:
         try:
             subjects = registry.get_subjects()
         except httpx2.HTTPError as error:
+            if lab.stack and isinstance(error, httpx2.ReadTimeout):  # its front holds who asks too early
+                raise LabError(
+                    f"{server.name} has not answered within {_ANSWER_SECONDS} s: it may still be starting, so look "
+                    "again in a moment; `kafkalab logs registry` tells more"
+                ) from None
             raise LabError(_silence(server, str(lab.registry["url"]), error)) from None
         except SchemaRegistryError as error:
             raise LabError(_refusal(server, lab, error)) from None
@@ -63,8 +68,10 @@ def _refusal(server: Endpoint, lab: Lab, error: SchemaRegistryError) -> str:
     status = error.http_status_code
     if status in {401, 403}:
         return f"{server.name} refuses the credentials (HTTP {status}): check basic.auth.user.info {_FILE}"
+    if status == 503:
+        return f"{server.name} does not serve ({error.error_message}): {server.fix}"
     if other := confluent_address(lab.registry):
-        return f"{server.name} is Apicurio Registry, which answers this client at {other}: {server.fix}"
+        return f"{server.name} is a registry, which answers this client at {other}: {server.fix}"
     return f"{server.name} does not answer as a registry (HTTP {status}): {server.fix}"
 
 

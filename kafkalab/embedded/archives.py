@@ -20,7 +20,7 @@ def flags(files: str, kind: str, *, ends: bool = False) -> list[str]:
         kind: What the program is; each kind has an archive.
         ends: Whether the program ends by itself, and so writes its archive then; a server is asked while it runs.
     """
-    base, own = artifacts.archives(files) / _BASE, artifacts.archives(files) / f"{kind}.jsa"
+    base, own = artifacts.archives(files) / _BASE, path(files, kind)
     if own.exists():
         return [f"-XX:SharedArchiveFile={base}{os.pathsep}{own}"]
     if not base.exists():
@@ -29,6 +29,11 @@ def flags(files: str, kind: str, *, ends: bool = False) -> list[str]:
         f"-XX:SharedArchiveFile={base}",
         f"-XX:ArchiveClassesAtExit={own}" if ends else "-XX:+RecordDynamicDumpInfo",
     ]
+
+
+def path(files: str, kind: str) -> Path:
+    """Return the file of the archive of a kind of server."""
+    return artifacts.archives(files) / f"{kind}.jsa"
 
 
 def make_base(files: str) -> None:
@@ -40,7 +45,7 @@ def make_base(files: str) -> None:
 
 def make(files: str, kind: str, pid: int) -> None:
     """Make the archive of a kind of server out of what a running one has loaded, unless it is there."""
-    archive = artifacts.archives(files) / f"{kind}.jsa"
+    archive = path(files, kind)
     jcmd = artifacts.JAVA.with_name(artifacts.JAVA.name.replace("java", "jcmd"))
     command = [str(jcmd), "-J-XX:-UsePerfData", str(pid), "VM.cds", "dynamic_dump"]
     _make(archive, lambda new: [*command, f'"{new}"'])

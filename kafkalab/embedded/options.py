@@ -30,37 +30,35 @@ class Options:
 
     @classmethod
     def with_zookeeper(
-        cls, zookeeper: int, brokers: Sequence[int], registry: int, quorum: Sequence[int] = (), *, secure: bool = False
+        cls, zookeeper: int, brokers: Sequence[int], quorum: Sequence[int] = (), *, secure: bool = False
     ) -> Self:
-        """Return the options of a stack of ZooKeeper, brokers and a registry on these ports.
+        """Return the options of a stack of ZooKeeper and brokers on these ports.
 
         Args:
             zookeeper: ZooKeeper's port.
             brokers: The brokers' ports.
-            registry: The registry's port.
             quorum: The ports of controllers that the cluster can move to; they do not start with the stack.
             secure: With TLS, users and permissions.
         """
         controllers = _numbered("controller", quorum)
-        ports = {"zookeeper": zookeeper, **controllers, **_numbered("broker", brokers), "registry": registry}
-        return cls("zookeeper", ports, controllers, secure)
+        return cls(
+            "zookeeper", {"zookeeper": zookeeper, **controllers, **_numbered("broker", brokers)}, controllers, secure
+        )
 
     @classmethod
     def with_kraft(
-        cls, brokers: Sequence[int], registry: int, quorum: Sequence[int], *, apart: bool = False, secure: bool = False
+        cls, brokers: Sequence[int], quorum: Sequence[int], *, apart: bool = False, secure: bool = False
     ) -> Self:
         """Return the options of a stack without ZooKeeper.
 
         Args:
             brokers: The brokers' ports for clients.
-            registry: The registry's port.
             quorum: The ports of the controllers' listeners.
             apart: Whether controllers are servers of their own; else each broker is a controller too.
             secure: With TLS, users and permissions.
         """
         controllers = _numbered("controller", quorum) if apart else {}
-        # the registry takes longest to start, and the nodes are formatted before
-        ports = {"registry": registry, **controllers, **_numbered("broker", brokers)}
+        ports = {**controllers, **_numbered("broker", brokers)}
         return cls("kraft", ports, controllers or _numbered("broker", quorum), secure)
 
     def beside(self, ports: Mapping[str, int]) -> Self:

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from kafkalab.embedded.options import MOST_BROKERS, Options
 from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
-from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at
-from kafkalab.embedded.servers.registry import address
+from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at, serves_groups
+from kafkalab.embedded.servers.registry import ANSWER_SECONDS, HOLD_SECONDS, Registry, address
 from kafkalab.embedded.servers.server import JavaServer, Layout, Server
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
@@ -107,16 +108,15 @@ class Stack:
         ports = range(settings.broker_port, settings.broker_port + wanted)
         secure = secure or (kept is not None and kept.options.secure)
         with_connect = {"postgres": settings.postgres_port, "connect": settings.connect_port}
-        beside = with_connect if connect or has_connect else {}
+        beside = {"registry": settings.registry_port, **(with_connect if connect or has_connect else {})}
         if chosen == "zookeeper":
-            zookeeper, registry = settings.zookeeper_port, settings.registry_port
-            options = Options.with_zookeeper(zookeeper, ports, registry, secure=secure)
+            options = Options.with_zookeeper(settings.zookeeper_port, ports, secure=secure)
             return cls(settings.home, options.beside(beside))
         controllers = controllers or (kept.options.controllers if kept else 0)
         # new controllers with empty logs, where they are the majority, could agree that the cluster is empty
         voters = len(held.quorum) if held else controllers or wanted
         quorum = range(settings.controller_port, settings.controller_port + voters)
-        options = Options.with_kraft(ports, settings.registry_port, quorum, apart=controllers > 0, secure=secure)
+        options = Options.with_kraft(ports, quorum, apart=controllers > 0, secure=secure)
         return cls(settings.home, options.beside(beside))
 
     @classmethod
@@ -127,6 +127,7 @@ class Stack:
         mode: str | None = None,
         controllers: int = 0,
         secure: bool = False,
+        registry: bool = True,
         beside: Collection[str] = (),
     ) -> "Stack":
         """Return a stack that does not run yet: on free ports, in a new folder, gone with the Python that called this.
@@ -137,6 +138,7 @@ class Stack:
             controllers: How many of their own, without ZooKeeper; with none each broker is a controller too. With
                 ZooKeeper, how many there are to move to: they are started by their names.
             secure: With TLS, users and permissions.
+            registry: With a schema registry.
             beside: The names of further servers, in the order in which they start.
 
         Raises:
@@ -144,16 +146,15 @@ class Stack:
         """
         chosen = mode or StackSettings.read().mode or MODE
         _check(chosen, brokers)
-        rest = 2 + controllers if chosen == "zookeeper" else 1 + (controllers or brokers)
-        ports = free_ports(brokers + rest + len(beside))
-        clients, others, further = ports[:brokers], ports[brokers : brokers + rest], ports[brokers + rest :]
+        names = [*["registry"] * registry, *beside]
+        others = 1 + controllers if chosen == "zookeeper" else controllers or brokers
+        ports = iter(free_ports(brokers + others + len(names)))
+        further, clients = {name: next(ports) for name in names}, list(islice(ports, brokers))
         if chosen == "zookeeper":
-            zookeeper, registry, *quorum = others
-            options = Options.with_zookeeper(zookeeper, clients, registry, quorum, secure=secure)
+            options = Options.with_zookeeper(next(ports), clients, list(ports), secure=secure)
         else:
-            registry, *quorum = others
-            options = Options.with_kraft(clients, registry, quorum, apart=controllers > 0, secure=secure)
-        options = options.beside(dict(zip(beside, further, strict=True)))
+            options = Options.with_kraft(clients, list(ports), apart=controllers > 0, secure=secure)
+        options = options.beside(further)
         stack = cls(Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve(), options)
         stack.options.write(stack.folder)
         stack._guard = processes.guard(stack.folder)
@@ -172,8 +173,9 @@ class Stack:
 
     @property
     def schema_registry_url(self) -> str:
-        """The base address of the registry's Confluent-compatible API."""
-        return address(self.options.ports["registry"], secure=self.options.secure)
+        """The registry's address; empty without one."""
+        port = self.options.ports.get("registry")
+        return address(port, secure=self.options.secure) if port else ""
 
     @property
     def client(self) -> dict[str, str]:
@@ -182,9 +184,10 @@ class Stack:
         return self._security.client(self.bootstrap_servers) if self._security else servers
 
     @property
-    def registry_client(self) -> dict[str, str]:
-        """What `SchemaRegistryClient` takes."""
-        return {"url": self.schema_registry_url, **(self._security.registry_client() if self._security else {})}
+    def registry_client(self) -> dict[str, object]:
+        """What `SchemaRegistryClient` takes; its time-out, in seconds, covers the start of the registry."""
+        login = self._security.registry_client() if self._security else {}
+        return {"url": self.schema_registry_url, "timeout": HOLD_SECONDS + ANSWER_SECONDS, **login}
 
     @property
     def admin(self) -> dict[str, str]:
@@ -218,13 +221,13 @@ class Stack:
         Raises:
             LabError: As `artifacts.fetch`.
         """
-        kinds = SERVERS[mode].values()
+        kinds: list[type[Server]] = [*SERVERS[mode].values(), Registry]
         # what is not brought from a folder now cannot be fetched later
         artifacts.fetch(source, artifacts.here() if source else {server.files for server in kinds})
         _prepare(kinds)
 
     def up(self, started: int | None = None) -> None:
-        """Start what does not run and wait until every server answers.
+        """Start what does not run and wait until every server answers; whoever asks the registry may wait on.
 
         Args:
             started: How many of the brokers; the others wait for `start`. None means all.
@@ -246,8 +249,10 @@ class Stack:
                 shutil.rmtree(self.folder / "logs", ignore_errors=True)
             waiting = self._layout.named("broker")[started:] if started else []
             wanted = [server for server in self._servers.values() if not server.late and server.name not in waiting]
-            with self._started([server for server in wanted if not self._process(server)]):
-                self._wait_for(wanted)
+            missing = [server for server in wanted if not self._process(server)]
+            background = [server for server in wanted if server.background]
+            with self._started([server for server in missing if not server.background]):
+                self._wait_for(server for server in wanted if not server.background)
                 ports = self.options.broker_ports[:started]
                 ids = set(range(len(ports)))
                 known = "the brokers to know each other"
@@ -257,6 +262,11 @@ class Stack:
                 if self._security:
                     self._security.write_clients(self.bootstrap_servers)
                     self._security.grant(self.bootstrap_servers)
+                with self._started([server for server in missing if server.background]):
+                    if started is None:
+                        with suppress(LabError):  # a first consumer would wait then
+                            wait_until(lambda: serves_groups(self.admin), "the offsets", ANSWER_SECONDS)
+                    self._wait_for(background, only_listen=True)
             self._ready.touch()
             self._make_archives({server.kind: server for server in wanted}.values())
 
@@ -401,7 +411,8 @@ class Stack:
         for server in self._servers.values():
             process, memory = self._process(server), None
             with suppress(psutil.Error):  # it ended in this moment
-                memory = round(process.memory_info().rss / 1e6) if process else None
+                if process:
+                    memory = round(sum(each.memory_info().rss for each in server.processes()) / 1e6)
             rows.append(
                 {"name": server.name, "pid": process.pid if process else None, "port": server.port, "rss_mb": memory}
             )
@@ -423,7 +434,9 @@ class Stack:
         return self._server(name)
 
     def _process(self, server: Server) -> psutil.Process | None:
-        return processes.running(server.record, server.mark)
+        """Return the process of a server, None unless all that belongs to it runs."""
+        found = server.processes()
+        return found[0] if len(found) == len(server.records) else None
 
     def _refuse_elsewhere(self) -> None:
         """Leave a stack alone that another machine, which shares the folder, has started and not ended.
@@ -492,6 +505,7 @@ class Stack:
 
     def _start(self, servers: list[Server]) -> None:
         """Start servers side by side, as far as they can be."""
+        self._end(servers, at_once=True)  # a part of one may have outlived the rest
         for server in servers:
             if owner := processes.listener(HOST, server.port):
                 raise LabError(
@@ -509,9 +523,9 @@ class Stack:
                     [self._servers[name] for name in server.starts_after() if self._servers[name] in servers]
                 )
                 wait_until(server.may_start, f"the start of {server.name} to be possible", START_SECONDS)
-            processes.start(server.command(), server.log, self.folder, server.record, server.user, server.environment)
+            server.start()
 
-    def _wait_for(self, servers: Iterable[Server]) -> None:
+    def _wait_for(self, servers: Iterable[Server], *, only_listen: bool = False) -> None:
         """Wait until each server answers; a server that ends first is an error with the reason from its log."""
         silent = list(servers)
         names = ", ".join(server.name for server in silent)
@@ -520,7 +534,7 @@ class Stack:
             for server in list(silent):
                 if not self._process(server):  # asked first: somebody else's server may answer in its place
                     raise LabError(f"{server.name} ended: {server.reason()} (all of it in {server.log})")
-                if server.serves():
+                if server.listens() if only_listen else server.serves():
                     silent.remove(server)
             return not silent
 
@@ -533,12 +547,13 @@ class Stack:
 
     def _end(self, servers: list[Server], *, at_once: bool = False) -> None:
         """End servers side by side; only an orderly end removes the record."""
-        ending = {server: process for server in servers if (process := self._process(server))}
-        for server, process in ending.items():
-            with suppress(psutil.NoSuchProcess):
-                server.end(process, at_once=at_once)
-                process.resume()  # a paused one would not hear of it
-        slow = processes.still_running(list(ending.values()), STOP_SECONDS)
+        ending = {server: server.processes() for server in servers}
+        for server, its in ending.items():
+            for process in its:
+                with suppress(psutil.NoSuchProcess):
+                    server.end(process, at_once=at_once)
+                    process.resume()  # a paused one would not hear of it
+        slow = processes.still_running(list(chain.from_iterable(ending.values())), STOP_SECONDS)
         for process in slow:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -547,8 +562,9 @@ class Stack:
         if sys.platform == "win32":  # which knows no orderly end of another process
             return
         for server in servers:
-            if not at_once and ending.get(server) not in slow:
-                server.record.unlink(missing_ok=True)
+            if not at_once and not set(ending[server]) & set(slow):
+                for record in server.records:
+                    record.unlink(missing_ok=True)
 
 
 def _prepare(servers: Collection[type[Server]]) -> None:

@@ -20,6 +20,7 @@ PASSWORD = "hunter2-hunter2"
 def secured():
     """A secured stack's lab, for all tests of the doctor."""
     with kafkalab.own_stack(secure=True) as lab:
+        lab.check()  # the doctor does not wait as long for a registry
         yield lab
 
 

@@ -35,6 +35,7 @@ SECRET = "hunter2-hunter2"
 def outside():
     """Return a function that gives a broker a second listener with another advertised address, and its real one."""
     with kafkalab.own_stack() as lab:
+        lab.check()
         inside, port = lab.client["bootstrap.servers"], free_ports(1)[0]
         admin = AdminClient({**lab.client, "log_level": 0})
 
@@ -134,10 +135,13 @@ def test_embedded_stack_that_is_down(monkeypatch, tmp_path):
     assert not (tmp_path / "home").exists(), "nothing is started or written"
 
 
-def test_server_of_the_embedded_stack_that_is_down(monkeypatch, new_stack, tmp_path):
+def test_registry_of_the_embedded_stack_that_still_starts_or_is_down(monkeypatch, new_stack):
     stack = new_stack()
     monkeypatch.setenv("KAFKALAB_HOME", str(stack.folder))
     stack.up()
+    stack.pause("registry")
+    [finding] = wrong()
+    assert "has not answered within 6 s: it may still be starting, so look again in a moment; `kafkalab logs" in finding
     stack.kill("registry")
     assert wrong() == ["registry of the embedded stack does not run: `kafkalab start registry`"]
 
@@ -429,8 +433,8 @@ def test_wrong_registry(named, named_secured, lab, secured):
     named(brokers, f"http://{brokers}")
     where = f"the registry's address {brokers}"
     assert wrong() == [f"no web server listens at {where}, and so no registry: check KAFKA_SCHEMA_REGISTRY_URL"]
-    for path in ("", "/apis/registry/v3", "/not-here"):
-        named(brokers, lab.registry["url"].replace("/apis/ccompat/v7", path))
+    for path in ("/apis/registry/v3", "/not-here"):
+        named(brokers, lab.registry["url"] + path)
         [finding] = wrong()
         assert f"answers this client at {lab.registry['url']}: check KAFKA_SCHEMA_REGISTRY_URL" in finding
     with clients.served(http.server.ThreadingHTTPServer((HOST, 0), _NoRegistry)) as port:

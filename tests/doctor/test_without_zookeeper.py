@@ -12,6 +12,7 @@ from kafkalab.doctor.examination import examine
 def secured():
     """The lab of such a stack, in place of the one with ZooKeeper."""
     with kafkalab.own_stack(mode="kraft", secure=True) as lab:
+        lab.check()
         yield lab
 
 

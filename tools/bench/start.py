@@ -9,7 +9,8 @@ from itertools import product
 
 from kafkalab.embedded import artifacts
 from kafkalab.embedded.servers.server import JavaServer
-from kafkalab.embedded.stack import Stack
+from kafkalab.embedded.stack import START_SECONDS, Stack
+from kafkalab.waiting import wait_until
 from tools.bench.measure import Row, in_turns, ratio, row
 
 USUAL_FLAGS = ("-XX:+UseG1GC", "-Xms1g", "-Xmx1g", "-Xshare:auto")  # as kafka-server-start sets them, no archive
@@ -17,11 +18,13 @@ MODES = ("zookeeper", "kraft")
 
 
 def side_by_side(brokers, mode):
-    """Return the seconds until a stack serves, and its resident memory in megabytes."""
+    """Return the seconds until the brokers of a stack serve, until its registry does, and its resident megabytes."""
     stack, start = Stack.own(brokers, mode=mode), time.monotonic()
     try:
         stack.up()
-        return time.monotonic() - start, sum(process["rss_mb"] for process in stack.processes())
+        up = time.monotonic() - start
+        wait_until(stack._servers["registry"].serves, "the registry", START_SECONDS)
+        return up, time.monotonic() - start, sum(process["rss_mb"] for process in stack.processes())
     finally:
         stack.down(wipe=True)
 
@@ -65,11 +68,13 @@ def rows(runs: int = 3, brokers: Sequence[int] = (1, 3), modes: Sequence[str] = 
         serves = {}
         for mode in modes:
             name = f"{count} broker{'s' * (count > 1)}, {mode}"
-            serves[mode], usual = [seconds for seconds, _ in took[side_by_side, mode]], took[one_after_another, mode]
-            yield row(f"{name}: serves after", serves[mode], "s")
+            up, serves[mode], memory = zip(*took[side_by_side, mode], strict=True)
+            usual = took[one_after_another, mode]
+            yield row(f"{name}: up after", up, "s")
+            yield row(f"{name}: serves after, its registry too", serves[mode], "s")
             yield row(f"{name}: usual flags, one after another", usual, "s")
             yield ratio(f"{name}: sooner", usual, serves[mode])
-            yield row(f"{name}: resident", [memory for _, memory in took[side_by_side, mode]], "MB")
+            yield row(f"{name}: resident", memory, "MB")
         if len(serves) == len(MODES):
             yield ratio(f"{count} broker{'s' * (count > 1)}: kraft / zookeeper", serves["kraft"], serves["zookeeper"])
     ways = {names: partial(seconds_of_import, names) for names in ("confluent_kafka", "confluent_kafka, kafkalab")}

@@ -13,12 +13,13 @@ from kafkalab.embedded.servers.zookeeper import ZooKeeper
 
 # for each mode, by the word that the names of servers begin with
 SERVERS: Mapping[str, Mapping[str, type[Server]]] = {
-    "zookeeper": {"zookeeper": ZooKeeper, "controller": BridgeController, "broker": Broker, "registry": Registry},
-    "kraft": {"broker": Node, "controller": Controller, "registry": Registry},
+    "zookeeper": {"zookeeper": ZooKeeper, "controller": BridgeController, "broker": Broker},
+    "kraft": {"broker": Node, "controller": Controller},
 }
 
-# what a stack has beside these only where it is asked for, in either mode
+# what a stack may have beside these, in either mode
 BESIDE: Mapping[str, type[Server]] = {
+    "registry": Registry,
     "postgres": Postgres,
     "connect": Connect,
     "jobmanager": JobManager,

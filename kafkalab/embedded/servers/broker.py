@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from kafkalab.embedded import HOST, artifacts
@@ -114,6 +114,19 @@ class Broker(KafkaServer):
     def starts_after(self) -> list[str]:
         """Name ZooKeeper, which knows the sessions of before a crash only once it serves."""
         return ["zookeeper"]
+
+
+def serves_groups(client: Mapping[str, str]) -> bool:
+    """Ask for an offset of a group.
+
+    The first question of this kind makes the brokers create the topic of the offsets, which takes them a moment.
+    """
+    with Consumer({**client, "group.id": "kafkalab", "log_level": 0}) as consumer:
+        try:
+            consumer.committed([TopicPartition("kafkalab", 0)], timeout=2)
+        except KafkaException:
+            return False
+    return True
 
 
 def brokers_known_at(port: int, security: Security | None = None) -> set[int]:

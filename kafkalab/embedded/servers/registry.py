@@ -1,35 +1,52 @@
 """Apicurio Registry behind the Confluent Schema Registry's API."""
 
+import json
 import socket
 import ssl
+import sys
+from pathlib import Path
 from typing import ClassVar
 
 import httpx2
 
-from kafkalab.embedded import HOST, artifacts
+from kafkalab.embedded import HOST, archives, artifacts, processes
 from kafkalab.embedded.servers.server import JavaServer
 
 API = "/apis/ccompat/v7"
+HOLD_SECONDS = 120  # that a request waits for a registry that starts; a busy machine may need a minute
+# that it may take over one; Apicurio leaves about one in a thousand for routes that it lacks without an answer
+ANSWER_SECONDS = 30
+_FRONT = Path(__file__).parents[1] / "front.py"
 
 
 class Registry(JavaServer):
-    """The schema registry of a stack (Apicurio Registry 3 documentation, "configuration reference")."""
+    """The schema registry of a stack (Apicurio Registry 3 documentation, "configuration reference").
+
+    Its port is that of a front, a process beside the registry's own.
+    """
 
     kind: ClassVar = "registry"
     files: ClassVar = "registry"
     heap: ClassVar = 256
+    background: ClassVar = True
+
+    @property
+    def records(self) -> list[Path]:
+        """The files with the process ids of the registry and of its front."""
+        return [self.record, self.record.with_stem(f"{self.name}-front")]
 
     def configure(self) -> None:
-        """Write what is secret, where the stack is secured; the rest stands in the command."""
+        """Choose the port behind the front, and write what is secret; the rest stands in the command."""
+        others = {*self.layout.ports.values(), *self.layout.quorum.values()}  # which need not be bound yet
+        self._behind = next(port for port in processes.free_ports(len(others) + 1) if port not in others)
         if self.layout.security:
-            self.layout.security.write_registry(self.port)
+            self.layout.security.write_registry(self._behind)
 
     def arguments(self) -> list[str]:
         """Return the properties and the jar."""
         security, database = self.layout.security, self.layout.folder / "data" / "registry" / "registry"
-        where = (
-            {"quarkus.config.locations": security.registry.as_uri()} if security else {"quarkus.http.port": self.port}
-        )
+        port = {"quarkus.http.port": self._behind}
+        where = {"quarkus.config.locations": security.registry.as_uri()} if security else port
         properties = {
             "quarkus.http.host": HOST,
             **where,
@@ -39,13 +56,38 @@ class Registry(JavaServer):
             "apicurio.rules.global.compatibility": "BACKWARD",  # as Confluent's does; Apicurio itself starts with NONE
             # without WRITE_DELAY=0 a kill -9 loses the schemas of the last half second
             "apicurio.datasource.url": f"jdbc:h2:file:{database.as_posix()};DB_CLOSE_ON_EXIT=FALSE;WRITE_DELAY=0",
-            "apicurio.redirects.enabled": "true",
-            "apicurio.redirects.overview": f"/subjects/,{API}/subjects",
-            "apicurio.redirects.overview-bare": f"/subjects,{API}/subjects",
-            "apicurio.redirects.count": f"/subjects/count-value/versions/1,{API}/subjects/count-value/versions/1",
         }
         options = [f"-D{key}={value}" for key, value in properties.items()]
         return [*options, "-jar", str(artifacts.registry_jar())]
+
+    def start(self) -> None:
+        """Start the registry, and the front that listens long before it."""
+        super().start()
+        own, front = self.records
+        security = self.layout.security
+        told = {
+            "port": str(self.port),
+            "pid": own.read_text(encoding="utf-8").split()[0],
+            "behind": address(self._behind, secure=security is not None),
+            "path": API,
+            "identity": str(security.identity) if security else "",
+            "authority": str(security.authority) if security else "",
+            "hold": str(HOLD_SECONDS),
+            "answer": str(ANSWER_SECONDS),
+        }
+        # by its path: it shall not import the lab
+        command = [sys.executable, "-P", str(_FRONT), json.dumps(told), self.mark]
+        processes.start(command, self.log, self.layout.folder, front)
+
+    def listens(self) -> bool:
+        """Ask for a connection, which its front takes; while its archive is still to be made, the registry itself."""
+        if not archives.path(self.files, self.kind).exists():
+            return self.serves()
+        try:
+            socket.create_connection((HOST, self.port), timeout=0.5).close()
+        except OSError:
+            return False
+        return True
 
     def serves(self) -> bool:
         """Ask for its subjects."""
@@ -68,5 +110,5 @@ class Registry(JavaServer):
 
 
 def address(port: int, *, secure: bool) -> str:
-    """Return the base address of the Confluent-compatible API on this port of loopback."""
-    return f"{'https' if secure else 'http'}://{HOST}:{port}{API}"
+    """Return the registry's address on this port of loopback."""
+    return f"{'https' if secure else 'http'}://{HOST}:{port}"

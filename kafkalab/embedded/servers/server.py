@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import psutil
 
-from kafkalab.embedded import archives, artifacts
+from kafkalab.embedded import archives, artifacts, processes
 from kafkalab.embedded.security import Security
 
 QUIET = (
@@ -49,6 +49,7 @@ class Server(ABC):
         more_files: Further sets, which it loads itself.
         user: The account that it runs under, where it refuses that of this Python.
         late: Whether it is started by its name alone, later than the stack.
+        background: Whether it starts once the others serve, and whoever asks it meanwhile waits for the answer.
         layout: The stack it belongs to.
         name: Its name in the stack, such as `broker-0`.
     """
@@ -58,6 +59,7 @@ class Server(ABC):
     more_files: ClassVar[tuple[str, ...]] = ()
     user: ClassVar[str | None] = None
     late: ClassVar[bool] = False
+    background: ClassVar[bool] = False
 
     def __init__(self, layout: Layout, name: str) -> None:
         self.layout = layout
@@ -84,8 +86,13 @@ class Server(ABC):
         return {}
 
     @property
+    def records(self) -> list[Path]:
+        """The files with the ids of all its processes, its own first."""
+        return [self.record]
+
+    @property
     def mark(self) -> str:
-        """The argument by which a process is known as this server of this stack."""
+        """The argument by which a process is known as one of this server of this stack."""
         return f"-Dkafkalab.server={self.layout.folder / self.name}"
 
     @abstractmethod
@@ -96,9 +103,22 @@ class Server(ABC):
     def command(self) -> list[str]:
         """Return the command line, with the mark among its arguments."""
 
+    def start(self) -> None:
+        """Start its process, and whatever belongs to it."""
+        processes.start(self.command(), self.log, self.layout.folder, self.record, self.user, self.environment)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return those of its processes that run."""
+        found = (processes.running(record, self.mark) for record in self.records)
+        return [process for process in found if process]
+
     @abstractmethod
     def serves(self) -> bool:
         """Ask it something and return whether it answered as it should."""
+
+    def listens(self) -> bool:
+        """Return whether who asks it gets an answer, be it after a wait."""
+        return self.serves()
 
     def may_start(self) -> bool:
         """Return whether all is there that it cannot start without."""
@@ -109,7 +129,7 @@ class Server(ABC):
         return []
 
     def end(self, process: psutil.Process, *, at_once: bool) -> None:
-        """Ask its process for an orderly end, or end it as a crash does."""
+        """Ask a process of it for an orderly end, or end it as a crash does."""
         process.kill() if at_once else process.terminate()
 
     def forget(self) -> None:  # noqa: B027 - most servers keep nothing there
