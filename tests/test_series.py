@@ -41,7 +41,7 @@ def test_backwards_without_zookeeper_on_a_secured_cluster_that_only_the_environm
     Outputs differ from the stored ones, which are of the mode with ZooKeeper, only in the learner's name and its width.
     """
     (tmp_path / "alike").write_text("regex: series\\.\nreplace: \nregex: [ ]+\nreplace:  \n", encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", "--confcutdir=notebooks"]
+    command = [sys.executable, "-m", "pytest", "--nbval", "-qx", "-p", "no:cacheprovider", "--confcutdir=notebooks"]
     notebooks = [
         path
         for lesson in reversed(part)
