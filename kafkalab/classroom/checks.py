@@ -5,6 +5,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from numbers import Real
 from typing import Any
 
@@ -257,8 +258,9 @@ class Checks:
         return done
 
     def _decoded(self, topic: str, look: str) -> list[Any]:
-        with SchemaRegistryClient(self._lab.registry) as registry:
-            deserialize = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
+        address, by_topic = self._lab.registry, {"subject.name.strategy": topic_subject_name_strategy}
+        with SchemaRegistryClient(address) if address["url"] else nullcontext() as registry:
+            deserialize = AvroDeserializer(registry, conf=by_topic) if registry else None
             values = []
             for message in self.messages(topic, look=look):
                 try:

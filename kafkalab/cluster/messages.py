@@ -50,13 +50,13 @@ def all_messages(client: Mapping[str, str], topic: str) -> list[Message]:
     return [message for partition in partitions for message in found[partition]]
 
 
-def decode(message: Message, deserialize: AvroDeserializer, registry: SchemaRegistryClient) -> Any:
+def decode(message: Message, deserialize: AvroDeserializer | None, registry: SchemaRegistryClient | None) -> Any:
     """Return the record of a message with a schema id, the text of one without, None for a tombstone.
 
     Args:
         message: The message.
-        deserialize: What decodes Avro.
-        registry: The registry that it asks; it keeps each schema that it was asked for.
+        deserialize: What decodes Avro; None without a registry.
+        registry: The registry that it asks; it keeps each schema that it was asked for. None on a stack without one.
 
     Raises:
         ValueError: The message is neither Avro nor text.
@@ -65,6 +65,8 @@ def decode(message: Message, deserialize: AvroDeserializer, registry: SchemaRegi
     value = message.value()
     if value is None or value[:1] != MAGIC:
         return None if value is None else value.decode()
+    if deserialize is None or registry is None:
+        raise ValueError("it has a schema id, and this stack has no registry")
     kind: str | None = "AVRO"
     try:
         if len(value) >= FRAME:

@@ -18,7 +18,7 @@ from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at, serves_groups
-from kafkalab.embedded.servers.registry import ANSWER_SECONDS, HOLD_SECONDS, Registry, address
+from kafkalab.embedded.servers.registry import HOLD_SECONDS, REGISTRY_ANSWER_SECONDS, Registry, address
 from kafkalab.embedded.servers.server import JavaServer, Layout, Server
 from kafkalab.errors import LabError
 from kafkalab.settings import StackSettings
@@ -187,7 +187,7 @@ class Stack:
     def registry_client(self) -> dict[str, object]:
         """What `SchemaRegistryClient` takes; its time-out, in seconds, covers the start of the registry."""
         login = self._security.registry_client() if self._security else {}
-        return {"url": self.schema_registry_url, "timeout": HOLD_SECONDS + ANSWER_SECONDS, **login}
+        return {"url": self.schema_registry_url, "timeout": HOLD_SECONDS + REGISTRY_ANSWER_SECONDS, **login}
 
     @property
     def admin(self) -> dict[str, str]:
@@ -251,6 +251,7 @@ class Stack:
             wanted = [server for server in self._servers.values() if not server.late and server.name not in waiting]
             missing = [server for server in wanted if not self._process(server)]
             background = [server for server in wanted if server.background]
+            self._make_room(missing)
             with self._started([server for server in missing if not server.background]):
                 self._wait_for(server for server in wanted if not server.background)
                 ports = self.options.broker_ports[:started]
@@ -265,7 +266,7 @@ class Stack:
                 with self._started([server for server in missing if server.background]):
                     if started is None:
                         with suppress(LabError):  # a first consumer would wait then
-                            wait_until(lambda: serves_groups(self.admin), "the offsets", ANSWER_SECONDS)
+                            wait_until(lambda: serves_groups(self.admin), "the offsets")
                     self._wait_for(background, only_listen=True)
             self._ready.touch()
             self._make_archives({server.kind: server for server in wanted}.values())
@@ -314,8 +315,11 @@ class Stack:
         chosen = self._server_of_made(name)
         if properties is not None and isinstance(chosen, KafkaServer):
             chosen.given = properties
-        with self._locked(), self._started([] if self._process(chosen) else [chosen]):
-            self._wait_for([chosen])
+        missing = [] if self._process(chosen) else [chosen]
+        with self._locked():
+            self._make_room(missing)
+            with self._started(missing):
+                self._wait_for([chosen])
             self._make_archives([chosen])
 
     def restart(self, name: str, properties: Mapping[str, object]) -> None:
@@ -349,7 +353,8 @@ class Stack:
     def pause(self, name: str) -> None:
         """Hold a server that runs, so that it neither answers nor asks, until `resume` (SIGSTOP).
 
-        Its connections stay open, as those of a machine that hangs.
+        Its connections stay open, as those of a machine that hangs. A registry's front goes on and, after
+        REGISTRY_ANSWER_SECONDS, answers in its place that it does not.
         """
         if process := self._process(self._server(name)):
             process.suspend()
@@ -493,6 +498,20 @@ class Stack:
         except OSError as error:
             raise artifacts.cannot_write(self.folder, "KAFKALAB_HOME", error) from None
 
+    def _make_room(self, servers: list[Server]) -> None:
+        """End what a server of before has left, and refuse a port that is taken, before anything starts.
+
+        Raises:
+            LabError: A port is taken.
+        """
+        self._end(servers, at_once=True)  # a part of one may have outlived the rest
+        for server in servers:
+            if owner := processes.listener(HOST, server.port):
+                raise LabError(
+                    f"port {server.port} for {server.name} is taken by {owner}: stop that, or choose another port with "
+                    f"KAFKALAB_{server.kind.upper()}_PORT"
+                )
+
     @contextmanager
     def _started(self, servers: list[Server]) -> Iterator[None]:
         """Start servers, and end them again if that, or what follows, fails or is interrupted."""
@@ -505,13 +524,6 @@ class Stack:
 
     def _start(self, servers: list[Server]) -> None:
         """Start servers side by side, as far as they can be."""
-        self._end(servers, at_once=True)  # a part of one may have outlived the rest
-        for server in servers:
-            if owner := processes.listener(HOST, server.port):
-                raise LabError(
-                    f"port {server.port} for {server.name} is taken by {owner}: stop that, or choose another port with "
-                    f"KAFKALAB_{server.kind.upper()}_PORT"
-                )
         for name in ("data", "logs", "run", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
             (self.folder / name).chmod(0o700)  # messages, and what ZooKeeper keeps of the users, are the owner's alone

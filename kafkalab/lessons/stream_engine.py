@@ -39,7 +39,7 @@ class Engine:
         self._session = self._gateway.post("/v3/sessions", json={}).json()["sessionHandle"]
 
     def sql(self, statement: str) -> "pd.DataFrame":
-        """Run one statement and return its result, a row for each row.
+        """Run one statement and return its result, a row for each row; those that it took back are left out.
 
         An `INSERT` returns at once with the id of its job, which goes on.
 
@@ -58,8 +58,12 @@ class Engine:
             found = []
             if page["resultType"] != "NOT_READY":
                 names = [column["name"] for column in page["results"]["columns"]]
-                found = [row["fields"] for row in page["results"]["data"]]
-            rows += found
+                found = page["results"]["data"]
+            for row in found:
+                if row["kind"] in {"INSERT", "UPDATE_AFTER"}:
+                    rows.append(row["fields"])
+                else:
+                    rows.remove(row["fields"])
             following = page.get("nextResultUri")
             if following and time.monotonic() > began + _SECONDS:
                 if job := page.get("jobID"):
@@ -71,7 +75,7 @@ class Engine:
         return pd.DataFrame(rows, columns=names)
 
     def submit(self, insert: str) -> str:
-        """Run an `INSERT`, wait until every task of its job runs, and return the job's id.
+        """Run an `INSERT`, wait until every task of its job runs or the job has ended, and return the job's id.
 
         Raises:
             LabError: As `sql`; a job that does not run is ended.
@@ -81,7 +85,7 @@ class Engine:
 
         def runs() -> bool:
             self._refuse_without_slots(job, time.monotonic() - began)
-            return self.runs(job)
+            return self.runs(job) or self.state(job) in _ENDED
 
         wait_until(runs, "the tasks of the job to run", _SECONDS)
         return job

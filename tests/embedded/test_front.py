@@ -148,6 +148,23 @@ def test_body_that_was_packed_comes_packed(own):
     connection.close()
 
 
+def test_odd_requests_are_answered(own):
+    """A header and a path with bytes that are no ASCII, `OPTIONS *`, and HTTP/1.0 that keeps its connection."""
+    port = urlsplit(own.registry["url"]).port
+    for line, more in [
+        ("GET /subjects HTTP/1.1", "X-Name: \xe9\r\nConnection: Upgrade, X-Name\r\n"),
+        ("GET /subjects/caf\xc3\xa9/versions HTTP/1.1", ""),
+        ("OPTIONS * HTTP/1.1", ""),
+        ("GET /subjects HTTP/1.0", "Connection: keep-alive\r\n"),
+    ]:
+        with socket.create_connection((HOST, port), timeout=20) as connection:
+            connection.sendall(f"{line}\r\nHost: {HOST}\r\n{more}\r\n".encode("latin-1"))
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert answer.status < 500, line
+            assert answer.headers["Content-Length"] == str(len(answer.read())), line
+
+
 def test_killed_registry_takes_its_front_along_and_comes_back(own):
     clients.register(own.registry["url"], "kept-value")
     both = registry_and_front(own.stack)
@@ -167,6 +184,8 @@ def test_registry_that_is_gone_is_one_line_to_who_asks_until_it_is_started_again
     with SchemaRegistryClient({**own.registry, "max.retries": 0}) as client:
         with pytest.raises(SchemaRegistryError, match=r"the registry has ended: `kafkalab logs registry` tells more"):
             client.get_subjects()
+        with own.rest() as web:
+            assert web.head("/subjects").status_code == 503
         own.stack.start("registry")
         assert processes.still_running([front], 5) == []
         client.get_subjects()
@@ -217,13 +236,15 @@ def test_registry_that_ends_while_it_starts_is_one_line_to_who_waits(monkeypatch
 def test_wait_for_the_registry_has_a_bound():
     [port] = processes.free_ports(1)
     told = {
-        "port": str(port), "pid": str(os.getpid()), "behind": f"http://{HOST}:1", "path": LONGER, "identity": "",
-        "authority": "", "hold": "0.5", "answer": "1",
+        "port": port, "pid": os.getpid(), "behind": f"http://{HOST}:1", "path": LONGER, "identity": "",
+        "authority": "", "hold": 0.5, "answer": 1,
     }  # fmt: skip
     with subprocess.Popen([sys.executable, front.__file__, json.dumps(told)]) as process:
-        kafkalab.wait_until(lambda: listens(port), "the front")
-        answer = httpx2.get(f"http://{HOST}:{port}/subjects", timeout=20, trust_env=False)
-        process.kill()
+        try:
+            kafkalab.wait_until(lambda: listens(port), "the front")
+            answer = httpx2.get(f"http://{HOST}:{port}/subjects", timeout=20, trust_env=False)
+        finally:
+            process.kill()
     assert answer.status_code == 503
     assert "the registry does not answer (ConnectError)" in answer.json()["message"]
 
@@ -232,11 +253,15 @@ def test_wait_for_the_registry_has_a_bound():
 def test_who_waits_can_be_interrupted(own):
     own.stack.pause("registry")
     code = f"import httpx2; httpx2.get('{own.registry['url']}/subjects', timeout=60, trust_env=False)"
-    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=os.environ) as asking:
-        process = psutil.Process(asking.pid)
-        kafkalab.wait_until(lambda: process.net_connections("tcp"), "the question")
-        asking.send_signal(signal.SIGINT)
-        assert asking.communicate(timeout=10)[1].endswith("KeyboardInterrupt\n")
-    own.stack.resume("registry")
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=os.environ
+        ) as asking:
+            process = psutil.Process(asking.pid)
+            kafkalab.wait_until(lambda: process.net_connections("tcp"), "the question")
+            asking.send_signal(signal.SIGINT)
+            assert asking.communicate(timeout=10)[1].endswith("KeyboardInterrupt\n")
+    finally:
+        own.stack.resume("registry")
     with own.rest() as web:
         assert web.get("/subjects").status_code == 200

@@ -15,7 +15,7 @@ from kafkalab.embedded.servers.server import JavaServer
 API = "/apis/ccompat/v7"
 HOLD_SECONDS = 120  # that a request waits for a registry that starts; a busy machine may need a minute
 # that it may take over one; Apicurio leaves about one in a thousand for routes that it lacks without an answer
-ANSWER_SECONDS = 30
+REGISTRY_ANSWER_SECONDS = 30
 _FRONT = Path(__file__).parents[1] / "front.py"
 
 
@@ -66,14 +66,14 @@ class Registry(JavaServer):
         own, front = self.records
         security = self.layout.security
         told = {
-            "port": str(self.port),
-            "pid": own.read_text(encoding="utf-8").split()[0],
+            "port": self.port,
+            "pid": int(own.read_text(encoding="utf-8").split()[0]),
             "behind": address(self._behind, secure=security is not None),
             "path": API,
             "identity": str(security.identity) if security else "",
             "authority": str(security.authority) if security else "",
-            "hold": str(HOLD_SECONDS),
-            "answer": str(ANSWER_SECONDS),
+            "hold": HOLD_SECONDS,
+            "answer": REGISTRY_ANSWER_SECONDS,
         }
         # by its path: it shall not import the lab
         command = [sys.executable, "-P", str(_FRONT), json.dumps(told), self.mark]
@@ -96,7 +96,6 @@ class Registry(JavaServer):
         authority = told.get("ssl.ca.location")
         trust = ssl.create_default_context(cafile=authority) if authority else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            socket.create_connection((HOST, self.port), timeout=0.5).close()  # cheap, while servers need the processor
             answer = httpx2.get(
                 f"{address(self.port, secure=bool(told))}/subjects",
                 auth=(user, password) if user else None,
@@ -104,7 +103,7 @@ class Registry(JavaServer):
                 timeout=2,
                 trust_env=False,
             )
-        except (OSError, httpx2.TransportError):
+        except httpx2.TransportError:
             return False
         return answer.status_code == 200
 
