@@ -17,7 +17,7 @@ from kafkalab.embedded.options import MOST_BROKERS, Options
 from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
-from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at, serves_groups
+from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at, wait_for_groups
 from kafkalab.embedded.servers.registry import HOLD_SECONDS, REGISTRY_ANSWER_SECONDS, Registry, address
 from kafkalab.embedded.servers.server import JavaServer, Layout, Server
 from kafkalab.errors import LabError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 120
 STOP_SECONDS = 30
+GROUP_SECONDS = 30  # afterwards a first consumer waits
 _LOCK_SECONDS = 2 * START_SECONDS + 2 * STOP_SECONDS  # what another process may take that starts or ends the stack
 MODE = "zookeeper"  # where neither the caller nor the environment names one
 _WITH = {"zookeeper": "with ZooKeeper", "kraft": "without ZooKeeper"}
@@ -265,8 +266,7 @@ class Stack:
                     self._security.grant(self.bootstrap_servers)
                 with self._started([server for server in missing if server.background]):
                     if started is None:
-                        with suppress(LabError):  # a first consumer would wait then
-                            wait_until(lambda: serves_groups(self.admin), "the offsets")
+                        wait_for_groups(self.admin, GROUP_SECONDS)
                     self._wait_for(background, only_listen=True)
             self._ready.touch()
             self._make_archives({server.kind: server for server in wanted}.values())
@@ -315,8 +315,8 @@ class Stack:
         chosen = self._server_of_made(name)
         if properties is not None and isinstance(chosen, KafkaServer):
             chosen.given = properties
-        missing = [] if self._process(chosen) else [chosen]
         with self._locked():
+            missing = [] if self._process(chosen) else [chosen]
             self._make_room(missing)
             with self._started(missing):
                 self._wait_for([chosen])
@@ -507,10 +507,9 @@ class Stack:
         self._end(servers, at_once=True)  # a part of one may have outlived the rest
         for server in servers:
             if owner := processes.listener(HOST, server.port):
-                raise LabError(
-                    f"port {server.port} for {server.name} is taken by {owner}: stop that, or choose another port with "
-                    f"KAFKALAB_{server.kind.upper()}_PORT"
-                )
+                variable = f"KAFKALAB_{server.name.partition('-')[0].upper()}_PORT"
+                way = "make the stack again, on other ports" if self._guard else f"choose another port with {variable}"
+                raise LabError(f"port {server.port} for {server.name} is taken by {owner}: stop that, or {way}")
 
     @contextmanager
     def _started(self, servers: list[Server]) -> Iterator[None]:

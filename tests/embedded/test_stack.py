@@ -161,15 +161,16 @@ def test_process_of_somebody_else_is_never_signalled(new_stack):
         somebody.communicate(b"\n")
 
 
-def test_taken_port_is_named_with_who_has_it(new_stack):
-    stack = new_stack()
-    port = stack.options.ports["registry"]
+@pytest.mark.parametrize(("name", "variable"), [("registry", "REGISTRY"), ("broker-0", "BROKER")])
+def test_taken_port_is_named_with_who_has_it_before_anything_starts(name, variable, new_stack):
+    stack = new_stack(mode="kraft")
+    port = stack.options.ports[name]
     who = "another process" if sys.platform == "darwin" else rf"\S+ \(process {os.getpid()}\)"
-    with socket.create_server(("127.0.0.1", port)):
-        expected = rf"port {port} for registry is taken by {who}"
-        with pytest.raises(kafkalab.LabError, match=expected + ".*KAFKALAB_REGISTRY_PORT"):
-            stack.up()
-        assert stack.state() == "stopped"
+    expected = rf"port {port} for {name} is taken by {who}: stop that, or choose another .* KAFKALAB_{variable}_PORT"
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(kafkalab.LabError, match=expected):
+        stack.up()
+    assert stack.state() == "stopped"
+    assert not list((stack.folder / "logs").glob("*.log"))
 
 
 def test_other_options_than_the_running_stack_has(lab):

@@ -125,7 +125,9 @@ def test_taken_port_is_named_and_nothing_is_left(name):
         port = stack.options.ports[name]
         with (
             socket.create_server(("127.0.0.1", port)),
-            pytest.raises(kafkalab.LabError, match=f"port {port} for {name} is taken by") as error,
+            pytest.raises(
+                kafkalab.LabError, match=f"port {port} for {name} is taken by .*: stop that, or make the stack again"
+            ) as error,
         ):
             start()
         assert "\n" not in str(error.value)

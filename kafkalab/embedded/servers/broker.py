@@ -1,8 +1,10 @@
 """Kafka's brokers: those of 3.9, which register with ZooKeeper, and what they share with the current ones."""
 
 import socket
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -116,17 +118,18 @@ class Broker(KafkaServer):
         return ["zookeeper"]
 
 
-def serves_groups(client: Mapping[str, str]) -> bool:
-    """Ask for an offset of a group.
+def wait_for_groups(client: Mapping[str, str], seconds: float) -> None:
+    """Ask for an offset of a group until the brokers answer, or for so many seconds.
 
-    The first question of this kind makes the brokers create the topic of the offsets, which takes them a moment.
+    The first question of this kind makes the brokers create the topic of the offsets, which takes them a moment. A
+    client that finds no coordinator comes back after a second; so a new one asks, each with some more patience.
     """
-    with Consumer({**client, "group.id": "kafkalab", "log_level": 0}) as consumer:
-        try:
-            consumer.committed([TopicPartition("kafkalab", 0)], timeout=2)
-        except KafkaException:
-            return False
-    return True
+    patience, end = 0.1, time.monotonic() + seconds
+    while time.monotonic() < end:
+        with Consumer({**client, "group.id": "kafkalab", "log_level": 0}) as consumer, suppress(KafkaException):
+            consumer.committed([TopicPartition("kafkalab", 0)], timeout=patience)
+            return
+        patience = min(2.0, 1.5 * patience)
 
 
 def brokers_known_at(port: int, security: Security | None = None) -> set[int]:
