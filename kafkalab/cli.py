@@ -220,10 +220,9 @@ def class_(as_json: bool) -> None:
 
 def _print_status(stack: Stack) -> None:
     facts = stack.status()
-    for key in ("state", "mode", "bootstrap_servers", "schema_registry_url", "zookeeper", "folder", "client_files"):
-        if not facts[key]:  # a stack that is not secured has none
-            continue
-        click.echo(f"{key + ':':21}{facts[key]}")
+    for key, fact in facts.items():
+        if fact and key != "processes":  # a stack that is not secured has no client files
+            click.echo(f"{key + ':':21}{fact}")
     for process in stack.processes():
         runs = f"process {process['pid']}, {process['rss_mb']} MB" if process["pid"] else "not running"
         click.echo(f"{process['name']}:".ljust(21) + f"port {process['port']}, {runs}")

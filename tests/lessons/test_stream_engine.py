@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
@@ -30,8 +31,12 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def own():
-    with kafkalab.own_stack(beside=SERVERS) as own:
+def own(tmp_path_factory):
+    """A stack in a folder whose name has a blank and a letter beyond ASCII."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("mein Stück")))
+        made = kafkalab.own_stack(beside=SERVERS)
+    with made as own:
         own.stack.start("taskmanager-0")
         yield own
 

@@ -3,6 +3,7 @@
 All of them share one configuration, as on a cluster of many machines; the job manager writes it.
 """
 
+import json
 import re
 import socket
 from pathlib import Path
@@ -72,9 +73,11 @@ class JobManager(FlinkServer):
             if file.exists()
             else None
         )
+        others = {*self.layout.ports.values(), *self.layout.quorum.values()}  # which need not be bound yet
+        port = next(port for port in processes.free_ports(len(others) + 1) if port not in others)
         settings = {
             "jobmanager.rpc.address": HOST,
-            "jobmanager.rpc.port": kept[1] if kept else processes.free_ports(1)[0],
+            "jobmanager.rpc.port": kept[1] if kept else port,
             "jobmanager.bind-host": HOST,
             "rest.address": HOST,
             "rest.bind-address": HOST,
@@ -102,8 +105,8 @@ class JobManager(FlinkServer):
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.delay": "1 s",
             "restart-strategy.fixed-delay.attempts": 1000,
-            "execution.checkpointing.dir": (self.layout.folder / "data" / "checkpoints").as_uri(),
-            "execution.checkpointing.savepoint-dir": (self.layout.folder / "data" / "savepoints").as_uri(),
+            "execution.checkpointing.dir": _url(self.layout.folder / "data" / "checkpoints"),
+            "execution.checkpointing.savepoint-dir": _url(self.layout.folder / "data" / "savepoints"),
         }
         write_private(file, "".join(f"{key}: {value}\n" for key, value in settings.items()))
 
@@ -114,6 +117,12 @@ class JobManager(FlinkServer):
     def serves(self) -> bool:
         """Ask for its task managers."""
         return self.asked("/taskmanagers") is not None
+
+
+def _url(folder: Path) -> str:
+    """Return a folder as Flink reads it from its YAML: quoted, and without the escapes of other URLs."""
+    path = folder.as_posix()
+    return json.dumps(f"file://{path if path.startswith('/') else f'/{path}'}", ensure_ascii=False)
 
 
 class TaskManager(FlinkServer):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,9 +40,9 @@ class Postgres(Server):
         return f"--kafkalab.server={self.layout.folder / self.name}"
 
     @property
-    def account(self) -> Path:
-        """The properties file with `user` and `password`."""
-        return account(self.layout.folder)
+    def environment(self) -> dict[str, str]:
+        """Name a locale: on macOS it does not start without one."""
+        return {"LC_ALL": "C"}
 
     @property
     def _link(self) -> Path:
@@ -56,19 +57,34 @@ class Postgres(Server):
         return (self._link.resolve() / "program" if self.user else artifacts.unpacked(self.files)) / "bin"
 
     def configure(self) -> None:
-        """Make an empty database with a random password, unless there is one."""
-        if (self._data / "PG_VERSION").exists():
+        """Make an empty database with a random password, unless there is one.
+
+        Raises:
+            LabError: The database was made by another kind of account, or is gone, or cannot be made.
+        """
+        unfinished = self._link.resolve() / "password"  # it goes when `initdb` has ended well
+        if self._link.exists() and bool(self.user) != self._link.is_symlink():
+            raise LabError(f"{'an ordinary account' if self.user else 'root'} made this database: take that account")
+        if self._link.is_symlink() and not self._link.exists():
+            raise LabError(
+                f"the database is gone ({self._link.readlink()}): `kafkalab down --wipe` forgets the rest of the stack"
+            )
+        if (self._data / "PG_VERSION").exists() and not unfinished.exists():
+            self._forget_stranger()
             return
         self.forget()
         if self.user:
-            folder = Path(tempfile.mkdtemp(prefix="kafkalab-postgres-"))
+            goes = Path(tempfile.gettempdir()).resolve() in self.layout.folder.parents  # with the stack
+            lasting = Path("/var/tmp")  # noqa: S108 - kept when the machine starts anew (FHS); the name is random
+            where = lasting if lasting.is_dir() and not goes else None
+            folder = Path(tempfile.mkdtemp(prefix="kafkalab-postgres-", dir=where))
             self._link.symlink_to(folder)
             left = shutil.ignore_patterns("*.a", "include", "pgxs")
             shutil.copytree(artifacts.unpacked(self.files), folder / "program", symlinks=True, ignore=left)
         else:
             self._link.mkdir(mode=0o700)
         password = secrets.token_urlsafe(16)
-        write_properties(self.account, {"user": USER, "password": password})
+        write_properties(account(self.layout.folder), {"user": USER, "password": password})
         given = write_private(self._link.resolve() / "password", password)
         if self.user:
             self._give_away(given.parent)
@@ -97,7 +113,7 @@ class Postgres(Server):
         import psycopg  # noqa: PLC0415 - only stacks with a database need it
 
         try:
-            psycopg.connect(**client(self.layout.folder, self.port), connect_timeout=2).close()
+            psycopg.connect(**client(self.layout.folder, self.port), dbname="postgres", connect_timeout=2).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -120,6 +136,16 @@ class Postgres(Server):
             self._link.unlink()
         shutil.rmtree(self._link, ignore_errors=True)
 
+    def _forget_stranger(self) -> None:
+        """Remove the note of a server that ended with the machine, if its process id is now somebody else's.
+
+        PostgreSQL itself asks only whether such a process exists.
+        """
+        note = self._data / "postmaster.pid"
+        with suppress(OSError, ValueError, IndexError, psutil.Error):
+            if not psutil.Process(int(note.read_text(encoding="utf-8").split()[0])).name().startswith("postgres"):
+                note.unlink()
+
     def _give_away(self, folder: Path) -> None:
         import pwd  # noqa: PLC0415 - not on Windows
 
@@ -130,16 +156,22 @@ class Postgres(Server):
     def _run_initdb(self, password: Path) -> None:
         # without the account's own locale: the order of texts is the same everywhere
         told = [f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C"]
-        ended = subprocess.run(
-            [str(self._program / "initdb"), "-D", str(self._data), "--no-sync", *told],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-            cwd=self._link.resolve(),
-            env=processes.environment(),
-            **processes.as_user(self.user),
-        )
+        try:
+            ended = subprocess.run(
+                [str(self._program / "initdb"), "-D", str(self._data), "--no-sync", *told],
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+                cwd=self._link.resolve(),
+                env={**processes.environment(), **self.environment},
+                **processes.as_user(self.user),
+            )
+        except OSError as error:
+            raise LabError(
+                f"{self._program} cannot be run as {self.user or 'this account'} ({error.strerror}): set TMPDIR to a "
+                "folder that all accounts can enter and run programs in"
+            ) from None
         if ended.returncode:
             lines = [line for line in (ended.stderr or ended.stdout).splitlines() if line.strip()]
             raise LabError(f"{self.name} could not make its database: {' | '.join(lines[-2:])}")
@@ -153,4 +185,5 @@ def account(folder: Path) -> Path:
 def client(folder: Path, port: int) -> dict[str, Any]:
     """Return what `psycopg.connect` takes, without the name of a database, from the folder of its stack."""
     with account(folder).open(encoding="utf-8") as file:
-        return {"host": HOST, "port": port, **javaproperties.load(file)}
+        # all of it is named, since libpq takes what is missing from variables such as PGSSLMODE
+        return {"host": HOST, "port": port, "sslmode": "disable", **javaproperties.load(file)}
