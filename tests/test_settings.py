@@ -174,8 +174,9 @@ def test_no_proxy_is_asked_for_the_embedded_stack(lab, behind_proxy, variable, p
 @pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy", "HTTP_PROXY"])
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_proxy_in_the_way_to_another_cluster_is_named(monkeypatch, lab, behind_proxy, variable, proxy):
+    named = clients.named(lab)
     behind_proxy(variable, proxy)
-    for name, address in clients.named(lab).items():
+    for name, address in named.items():
         monkeypatch.setenv(name, address)
     says = (
         f"{variable} names a SOCKS proxy" if "socks" in proxy else f"the proxy of {variable} was asked, and NO_PROXY="
@@ -185,9 +186,9 @@ def test_proxy_in_the_way_to_another_cluster_is_named(monkeypatch, lab, behind_p
 
 
 def test_certificates_that_are_not_there_are_named(monkeypatch, lab):
-    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
     for name, address in clients.named(lab).items():
         monkeypatch.setenv(name, address)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
     with pytest.raises(kafkalab.LabError, match=r"SSL_CERT_FILE='/nowhere/ca\.pem' names no file: name one of"):
         kafkalab.connect()
 

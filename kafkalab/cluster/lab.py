@@ -10,7 +10,7 @@ import httpx2
 from confluent_kafka.admin import TopicDescription
 
 from kafkalab.cluster import health, proxies
-from kafkalab.cluster.registry import rest
+from kafkalab.cluster.registry import registry_client, rest
 from kafkalab.cluster.topics import Topics
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
@@ -153,7 +153,9 @@ def connect(brokers: int | None = None) -> Lab:
     lab = configured(ClusterSettings.read(), brokers)
     if lab.stack:
         lab.stack.up()
-        health.check_brokers(lab.client, embedded=True)  # who asks the registry while it starts waits there
+        health.check_brokers(lab.client, embedded=True)
+        with registry_client(lab.registry):  # looks at the properties; who asks a registry that starts waits for it
+            pass
     else:
         lab.check()
     return lab
@@ -225,9 +227,10 @@ def _lab(
     (librdkafka's CONFWARN), so only errors are logged then, unless the file has a `log_level` of its own.
     """
     quiet = {"log_level": "3"} if settings.client else {}
+    timeout = settings.registry.get("timeout", registry.get("timeout", ANSWER_SECONDS))
     return Lab(
         {**quiet, **settings.client, **client},
-        {"timeout": ANSWER_SECONDS, **settings.registry, **registry},
+        {**settings.registry, **registry, "timeout": timeout},
         stack,
         settings.learner,
     )
