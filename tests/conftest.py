@@ -106,6 +106,14 @@ def lab():
     return lab
 
 
+@pytest.fixture(autouse=True)
+def no_figure_is_left():
+    """Close what a test has drawn, however the test ended."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
+
+
 @pytest.fixture
 def new_stack(tmp_path):
     """Return a function that describes a stack in a folder of this test; it is ended with the test."""
