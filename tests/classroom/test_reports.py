@@ -166,6 +166,7 @@ def test_table_goes_on_when_the_cluster_comes_back_and_ends_quietly():
             assert not shows(b"Traceback")
         finally:
             watch.kill()
+            watch.wait(30)
             os.close(here)
             os.close(there)
 
