@@ -1,8 +1,11 @@
-"""What several tests ask a cluster for, with the real clients."""
+"""What several tests ask a cluster for, with the real clients; and where a stack of theirs may listen."""
 
 import json
+import re
+import secrets
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -101,3 +104,19 @@ def behind(stack):
     """Return the address of Apicurio itself, behind the front of a stack's registry."""
     _, front = stack._servers["registry"].processes()
     return json.loads(front.cmdline()[3])["behind"]
+
+
+SERVERS = ("ZOOKEEPER", "CONTROLLER", "BROKER", "REGISTRY")
+
+
+def ports_of(worker):
+    """Return ports for a shared stack of a worker, by server, that no other worker takes while it does not run."""
+    first = 15_000 + 500 * int(re.sub(r"\D", "", worker) or 9)  # stacks of their own are above 20,000
+    free = []
+    for port in range(first + secrets.randbelow(300), first + 500):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == len(SERVERS) * 5:  # five apart, for a stack's brokers have ports side by side
+            return dict(zip(SERVERS, free[::5], strict=True))
+    raise RuntimeError(f"no four free ports between {first} and {first + 500}")

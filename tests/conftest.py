@@ -1,16 +1,14 @@
 """A stack for each worker of the test run, beside whatever runs on this machine: its own folder, its own ports."""
 
-import contextlib
 import os
 import re
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import clients
 import pytest
 import retries
 from xdist.scheduler import LoadScopeScheduling
@@ -25,8 +23,8 @@ KAFKA_VARIABLES = [field.alias for field in kafkalab.ClusterSettings.model_field
 
 
 LONG = (  # the longest first
-    "02_exercise", "12_exercise", "16_exercise", "test_soak", "test_series", "17_exercise", "_exercise", "test_compose",
-    "classroom", "doctor", "embedded", "notebooks",
+    "15_exercise", "16_exercise", "02_exercise", "12_exercise", "17_exercise", "14_exercise", "test_soak",
+    "test_series", "_exercise", "test_compose", "classroom", "doctor", "embedded", "notebooks",
 )  # fmt: skip
 SWEEP = """
 import contextlib, pathlib, shutil, sys
@@ -63,21 +61,8 @@ def pytest_configure(config):
         artifacts.fetch(sets=artifacts.here())
     os.environ["KAFKALAB_HOME"] = str(home)
     os.environ["XDG_DATA_HOME"] = f"{home}-share"  # where an account's id is, on Linux
-    for name, port in zip(("ZOOKEEPER", "CONTROLLER", "BROKER", "REGISTRY"), ports_of(home.name), strict=True):
+    for name, port in clients.ports_of(home.name).items():
         os.environ[f"KAFKALAB_{name}_PORT"] = str(port)
-
-
-def ports_of(worker):
-    """Return ports for the shared stack of a worker that no other stack takes while this one does not run."""
-    first = 15_000 + 500 * int(re.sub(r"\D", "", worker) or 9)  # stacks of their own are above 20,000
-    free = []
-    for port in range(first + secrets.randbelow(300), first + 500):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            free.append(port)
-        if len(free) == 4 * 5:  # five apart, for a stack's brokers have ports side by side
-            return free[::5]
-    raise RuntimeError(f"no four free ports between {first} and {first + 500}")
 
 
 def pytest_unconfigure(config):
@@ -119,6 +104,14 @@ def lab():
     lab = kafkalab.connect()
     lab.check()
     return lab
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left():
+    """Close what a test has drawn, however the test ended."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A plugin beside pytest-rerunfailures: a cell is tried again in a new kernel that has run the cells before it."""
 
+import traceback
 from itertools import takewhile
 
 import pytest
@@ -15,7 +16,15 @@ def again(item):
 def pytest_runtest_setup(item):
     """End the kernel in which a cell has failed, and all that it has started: the second try gets another."""
     if again(item):
+        kernel = item.parent.kernel
         item.parent.teardown()
+        # an error of its setup would be raised for every cell
+        _, error = item.session._setupstate.stack.pop(item.parent, (None, None))
+        if kernel is not None:
+            kernel.kc.parent._launch_args["stderr"].close()  # nbval opens it and leaves it to the garbage collector
+        for frame, _ in traceback.walk_tb(error[1] if error else None):  # the same of a kernel that did not start
+            if file := frame.f_locals.get("kwargs", {}).get("stderr"):
+                file.close()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,7 +1,6 @@
 """The bench measures, and writes what it has measured: with tiny counts, and no time is judged."""
 
 import json
-from contextlib import suppress
 
 import pytest
 
@@ -47,7 +46,8 @@ def test_a_goal_is_told_beside_its_figure():
 
 def test_a_part_that_fails_leaves_the_others(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "PARTS", {"setup": lambda: 1 / 0, "series": lambda: [row("a", [1], "s")]})
-    with suppress(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         bench.main.callback((), tmp_path)
+    assert ended.value.code == 1
     assert "setup failed: ZeroDivisionError" in capsys.readouterr().err
     assert len(json.loads((tmp_path / "bench.json").read_text())["rows"]) == 1

@@ -252,7 +252,7 @@ except KeyboardInterrupt:
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as waiting:
         assert waiting.stdout.readline() == "asks\n"
         waiting.send_signal(signal.SIGINT)
-        assert waiting.communicate()[0] == "ended\n"
+        assert waiting.communicate(timeout=120)[0] == "ended\n"
 
 
 def test_registry_that_does_not_answer(monkeypatch, lab):

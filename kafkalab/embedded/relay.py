@@ -6,6 +6,7 @@ Toxiproxy does the same as a server of its own, for which a program has to be in
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,7 @@ class Relay:
         self._passes = asyncio.Event()
         self._passes.set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"relay to {target}", daemon=True)
         self._thread.start()
@@ -85,6 +87,8 @@ class Relay:
             for task in others & self._connections:  # not those of asyncio that accept one: they would leave it open
                 task.cancel()
             await asyncio.wait(others, timeout=_END_SECONDS)
+        for transport in list(self._transports):
+            transport.abort()  # close() alone waits for a peer that reads no more
         await asyncio.sleep(0)  # the closed connections take leave in the next turn of the loop
 
     def witnesses(self) -> tuple[Witness, Witness]:
@@ -96,11 +100,13 @@ class Relay:
         if task := asyncio.current_task():
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+        self._transports.add(writer.transport)
         sends, receives = self.witnesses()
         with contextlib.suppress(asyncio.CancelledError), contextlib.closing(writer):
             await self._passes.wait()
             try:
                 to_reader, to_writer = await asyncio.open_connection(*self._target)
+                self._transports.add(to_writer.transport)
                 with contextlib.closing(to_writer):
                     async with asyncio.TaskGroup() as ways:
                         ways.create_task(self._pass(reader, to_writer, sends))

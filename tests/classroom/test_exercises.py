@@ -78,7 +78,7 @@ def execute(notebook, solution):
 
 
 @each_exercise
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_each_check_fails_on_what_is_wrong_and_passes_on_what_is_right(solution, lab):
     """For each task: the unsolved cell, the answers of the file, the solution; each time with the cells around it."""
     cells = [cell for cell in nbformat.read(solution, 4).cells if cell.cell_type == "code"]

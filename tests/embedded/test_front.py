@@ -38,14 +38,16 @@ def own():
         yield lab
 
 
-@pytest.fixture(params=[False, True], ids=["open", "secured"])
-def each(request, own):
-    """A lab whose registry is open, and one with TLS and passwords."""
-    if not request.param:
-        yield own
-        return
+@pytest.fixture(scope="module")
+def secured():
     with kafkalab.own_stack(secure=True) as lab:
         yield lab
+
+
+@pytest.fixture(params=["own", "secured"], ids=["open", "secured"])
+def each(request):
+    """A lab whose registry is open, and one with TLS and passwords."""
+    return request.getfixturevalue(request.param)
 
 
 def directly(lab):
@@ -118,9 +120,10 @@ def test_what_is_behind_comes_unchanged(each):
             ), path
 
 
-def test_credentials_are_the_registrys_to_judge():
-    with kafkalab.own_stack(secure=True) as lab, lab.rest() as web:
-        assert web.get("/subjects").json() == []
+def test_credentials_are_the_registrys_to_judge(secured):
+    lab = secured
+    with lab.rest() as web:
+        assert web.get("/subjects").status_code == 200
         for user in (None, ("learner", "wrong"), ("nobody", "x")):
             with kafkalab.Lab(lab.client, {**lab.registry, "basic.auth.user.info": ""}, lab.stack).rest() as stranger:
                 refused = stranger.get("/subjects", auth=user)

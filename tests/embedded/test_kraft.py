@@ -1,5 +1,7 @@
 """The stack without ZooKeeper: what differs from the other."""
 
+import os
+
 import clients
 import psutil
 import pytest
@@ -7,7 +9,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 import kafkalab
 from kafkalab.embedded.servers.broker import brokers_known_at
-from kafkalab.embedded.stack import Stack, free_ports
+from kafkalab.embedded.stack import Stack
 
 
 @pytest.mark.parametrize("controllers", [0, 3])
@@ -81,8 +83,7 @@ def test_folder_of_the_other_mode_is_told(new_stack, monkeypatch):
 def home(monkeypatch, tmp_path):
     """The folder and ports of another shared stack, named in the environment; what runs there is ended."""
     monkeypatch.setenv("KAFKALAB_HOME", str(tmp_path / "home"))
-    controllers, brokers, registry = (free_ports(1)[0] for _ in range(3))
-    for name, port in (("CONTROLLER", controllers), ("BROKER", brokers), ("REGISTRY", registry)):
+    for name, port in clients.ports_of(os.environ.get("PYTEST_XDIST_WORKER", "main")).items():
         monkeypatch.setenv(f"KAFKALAB_{name}_PORT", str(port))
     yield tmp_path / "home"
     Stack.shared().down(wipe=True)

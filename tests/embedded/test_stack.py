@@ -125,7 +125,7 @@ def test_stack_outlives_the_python_that_started_it(tmp_path, new_stack):
     }
     code = "import json, kafkalab; print(json.dumps(kafkalab.connect().stack.status()))"
     two_at_once = [python(code, **variables) for _ in range(2)]
-    answers = [json.loads(process.communicate()[0]) for process in two_at_once]
+    answers = [json.loads(process.communicate(timeout=120)[0]) for process in two_at_once]
     stack = Stack.at(home)
     try:
         assert stack.state() == "running"
@@ -158,7 +158,7 @@ def test_process_of_somebody_else_is_never_signalled(new_stack):
         stack.kill("broker-0")
         stack.down()
         assert somebody.poll() is None
-        somebody.communicate(b"\n")
+        somebody.communicate(b"\n", timeout=120)
 
 
 @pytest.mark.parametrize(("name", "variable"), [("registry", "REGISTRY"), ("broker-0", "BROKER")])
@@ -209,7 +209,7 @@ except KeyboardInterrupt:
         record = stack.folder / "run" / "broker-0.pid"
         kafkalab.wait_until(lambda: record.exists() or starter.poll() is not None, "the start of the broker", 120)
         starter.send_signal(signal.SIGINT)
-        assert starter.communicate()[0] == "interrupted stopped\n"
+        assert starter.communicate(timeout=120)[0] == "interrupted stopped\n"
     stack.up()
     assert stack.state() == "running"
 
@@ -228,7 +228,7 @@ def test_process_is_known_before_the_system_shows_its_command_line(monkeypatch, 
     process = processes.running(record, mark)
     assert process is not None
     process.kill()
-    process.wait()
+    process.wait(120)
     assert processes.running(record, mark) is None
 
 
@@ -369,5 +369,5 @@ def test_another_python_ends_it_in_an_orderly_way(new_stack):
     code = "from pathlib import Path; from kafkalab.embedded.stack import Stack; "
     code += f"Stack.at(Path({str(stack.folder)!r})).down()"
     with python(code) as ending:
-        assert ending.wait() == 0
+        assert ending.wait(120) == 0
     assert list((stack.folder / "run").iterdir()) == []

@@ -1,5 +1,4 @@
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
 
@@ -52,7 +51,6 @@ def test_figure_of_traffic_counts_each_message_once_and_numbers_the_steps(traffi
     assert sum(acknowledged.get_ydata()) == traffic.sent
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2"]
     assert {"1  one", "2  two"} <= {text.get_text() for text in figure.legends[0].texts}
-    plt.close(figure)
 
 
 def test_figure_of_modes_has_a_dot_for_each_time():
@@ -60,4 +58,3 @@ def test_figure_of_modes_has_a_dot_for_each_time():
     rows = [(list(line.get_xdata()), to_hex(line.get_color()).upper()) for line in figure.axes[1].lines]
     assert rows == [([3.0], MODES["ZooKeeper"]), ([1.0, 2], MODES["KRaft"])]
     assert set(MODES.values()) <= set(COLOURS)
-    plt.close(figure)

@@ -4,7 +4,6 @@ import struct
 
 import fastavro
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
@@ -122,14 +121,12 @@ def test_xray_shows_every_byte_and_every_part():
     parts = anatomy(message, READING)
     assert len(axes.patches) == len(message) + len(parts)
     assert {part.name for part in parts} | {part.meaning for part in parts} <= set(texts)
-    plt.close(figure)
 
 
 def test_no_two_parts_look_alike():
     axes = xray(framed(RECORD), READING).figure.axes[0]
     looks = {(patch.get_facecolor(), patch.get_hatch()) for patch in axes.patches}
     assert len(looks) == len(anatomy(framed(RECORD), READING))
-    plt.close(axes.figure)
 
 
 RECURSIVE = json.dumps(
@@ -156,7 +153,6 @@ def test_schema_that_names_itself_and_dollars_are_drawn():
     figure = xray(message, RECURSIVE, "From $1 to $2")
     figure.canvas.draw()  # where a text between two $ would be read as a formula
     assert not any(text.get_parse_math() for text in figure.axes[0].texts if "$" in text.get_text())
-    plt.close(figure)
 
 
 def test_bytes_made_by_hand_are_read_by_the_official_deserializer(lab):

@@ -1,3 +1,5 @@
+import contextlib
+
 import httpx2
 import matplotlib as mpl
 import pytest
@@ -10,8 +12,11 @@ mpl.use("agg")
 
 
 def test_a_relay_is_the_registry_while_it_is_open_and_nobody_while_it_is_shut(lab):
-    relay = Relay(lab)
-    with SchemaRegistryClient(lab.registry) as real, SchemaRegistryClient({**relay.client, "max.retries": 0}) as client:
+    with (
+        contextlib.closing(Relay(lab)) as relay,
+        SchemaRegistryClient(lab.registry) as real,
+        SchemaRegistryClient({**relay.client, "max.retries": 0}) as client,
+    ):
         assert client.get_subjects() == real.get_subjects()
         relay.shut()
         with pytest.raises(httpx2.ConnectError):

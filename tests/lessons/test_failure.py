@@ -1,7 +1,6 @@
 import threading
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from confluent_kafka import Producer
@@ -64,7 +63,6 @@ def test_figure_has_a_dot_and_a_step_for_each_acknowledged_message_and_a_line_fo
     assert messages.lines[1].get_ydata()[-1] == len(load.read)
     assert [text.get_text() for text in leaders.texts] == ["an event"]
     assert [label.get_text() for label in in_sync.get_yticklabels()] == ["broker-0"]
-    plt.close(figure)
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, ValueError])
@@ -92,4 +90,3 @@ def test_figure_of_the_choices_has_a_bar_of_all_messages_for_each_setting():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0, 1", "all, 2"]
     assert sum(patch.get_width() for patch in axes.patches) == 10
     assert [text.get_text() for text in axes.texts] == ["meanwhile led by nobody", "meanwhile led by the follower"]
-    plt.close(figure)

@@ -3,7 +3,6 @@ import time
 from itertools import pairwise
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import psutil
 import pytest
 from confluent_kafka import Producer
@@ -105,7 +104,6 @@ def test_ladder_has_a_bar_for_each_way_and_marks_its_slowest_run():
     assert list(above.lines[0].get_xdata()) == [0.5, 75]
     assert [label.get_text() for label in above.get_yticklabels()] == ["slow", "fast"]
     assert [text.get_text() for axes in (above, below) for text in axes.texts] == ["1%", "100%", "50%"]
-    plt.close(figure)
 
 
 def test_latencies_are_curves_that_end_at_all_and_have_their_means():
@@ -118,7 +116,6 @@ def test_latencies_are_curves_that_end_at_all_and_have_their_means():
     assert (even_mean.get_xdata()[0], even_mean.get_ydata()[0]) == (2, 50)
     assert late_mean.get_xdata()[0] == pytest.approx(26)
     assert late_mean.get_ydata()[0] == 75
-    plt.close(figure)
 
 
 def test_consumers_are_drawn_beside_an_equal_gain():
@@ -127,4 +124,3 @@ def test_consumers_are_drawn_beside_an_equal_gain():
     assert list(gain.get_ydata()) == [10, 40]
     assert list(measured.get_ydata()) == [10, 35]
     assert list(partitions.get_xdata()) == [3, 3]
-    plt.close(figure)

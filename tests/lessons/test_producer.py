@@ -28,17 +28,17 @@ def test_only_this_machine_is_served():
 
 
 def test_end_cuts_an_answer_short_and_leaves_nothing():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with httpx2.Client() as client:
         with LiveSource(["x"] * 1000, interval=0.05) as source:
             answer = client.send(client.build_request("GET", source.url), stream=True)
             lines = answer.iter_lines()
             assert next(lines) == "x"
             end = time.monotonic()
-        assert time.monotonic() - end < 5
+        assert time.monotonic() - end < 30  # the whole answer takes 50
         assert sum(1 for _ in lines) < 999
         answer.close()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(source.url)
 

@@ -2,7 +2,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -74,4 +73,3 @@ def test_the_matrix_has_a_sign_in_each_cell():
     assert right == ["✓", "≠", "some ✗", "✗"]
     names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert names == ["BACKWARD", "FULL\nTRANSITIVE"]
-    plt.close(figure)

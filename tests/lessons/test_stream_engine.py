@@ -1,6 +1,4 @@
 import contextlib
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -8,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import psutil
 import pytest
 
@@ -143,11 +140,13 @@ def test_taken_port_is_named_and_nothing_is_left(name):
 
 def test_nothing_is_left_when_the_program_is_killed():
     command = [sys.executable, "-c", CHILD]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    folder = Path(child.stdout.readline().strip())
-    assert len(processes_in(folder)) > len(SERVERS)
-    os.kill(child.pid, signal.SIGKILL)
-    child.communicate()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            folder = Path(child.stdout.readline().strip())
+            assert len(processes_in(folder)) > len(SERVERS)
+        finally:
+            child.kill()
+        child.communicate(timeout=120)
     kafkalab.wait_until(lambda: not processes_in(folder) and not folder.exists(), "the servers to be gone", 90)
 
 
@@ -157,10 +156,8 @@ def test_figure_marks_what_the_watermark_has_passed():
     assert list(watermark.get_ydata()) == [-10, 49, 55, 55, 65, 65]
     assert list(counted.get_ydata()) == [0, 59, 65, 58, 75]
     assert list(late.get_ydata()) == [57]
-    plt.close(figure)
 
 
 def test_figure_has_a_line_at_the_end_of_each_window_of_the_clock():
     figure = draw_lateness([0, 5, 10, 15], 10, 60, "a title", by_clock=[3, 1])
     assert [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_color() == COLOURS[4]] == [2.5, 3.5]
-    plt.close(figure)

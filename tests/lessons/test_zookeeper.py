@@ -1,5 +1,4 @@
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pytest
 
 from kafkalab.figures.colours import COLOURS
@@ -12,8 +11,7 @@ ZNODES = {"/": False, "/brokers": False, "/brokers/ids": False, "/brokers/ids/0"
 @pytest.fixture
 def texts():
     figure = draw_znodes(ZNODES, {"/brokers/ids/0": "broker 0 is here"})
-    yield {text.get_text(): text for text in figure.axes[0].texts}
-    plt.close(figure)
+    return {text.get_text(): text for text in figure.axes[0].texts}
 
 
 def test_children_follow_their_parent_and_are_indented(texts):
