@@ -293,9 +293,11 @@ def _plain(value: object) -> Any:
 
 
 def _kind(value: object) -> str:
-    """Return what sort of answer this is; numbers of Python and of NumPy are one sort, lists and tuples too."""
+    """Return what sort of answer this is; numbers of Python and NumPy are one sort, lists and tuples, all dicts too."""
     if isinstance(value, Real) and not isinstance(value, bool):
         return "number"
+    if isinstance(value, Mapping):
+        return "dict"
     return "list" if isinstance(value, list | tuple) else type(value).__name__
 
 
