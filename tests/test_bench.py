@@ -35,7 +35,7 @@ def test_a_part_measures(lab, part, tmp_path):
 
 
 def test_a_stack_of_each_way_starts():
-    assert [row.unit for row in start.rows(1, (1,), ("kraft",))] == ["s", "s", "times", "MB", "s", "s"]
+    assert [row.unit for row in start.rows(1, (1,), ("kraft",))] == ["s", "s", "s", "times", "MB", "s", "s"]
 
 
 def test_a_goal_is_told_beside_its_figure():

@@ -417,8 +417,8 @@ def pipeline(tmp_path_factory):
     told = {name.lower().replace("_", "."): stack.here(value) for name, value in environment.items()}
     arguments = [f"-D{key}={value}" for key, value in told.items()]
     left = ("-Dapicurio.datasource", "-Dapicurio.rules")  # what the embedded one is told in its place
-    usual = registry.arguments()
-    registry.arguments = lambda: [*arguments, *(part for part in usual if not part.startswith(left))]
+    usual = registry.arguments
+    registry.arguments = lambda: [*arguments, *(part for part in usual() if not part.startswith(left))]
     registry.starts_after = lambda: ["broker-0"]
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("POSTGRES_PASSWORD", "")  # the stack makes one
