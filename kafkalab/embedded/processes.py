@@ -94,6 +94,11 @@ def running(record: Path, mark: str) -> psutil.Process | None:
     return None
 
 
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """Return a server's process and all that it has started, as PostgreSQL does for each session."""
+    return [process, *process.children(recursive=True)]
+
+
 def host(record: Path) -> str | None:
     """Return the machine of a record, if it is another one than this: folders may be shared by several."""
     with contextlib.suppress(OSError, ValueError):

@@ -18,6 +18,7 @@ from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.security import ADMIN, Security
 from kafkalab.embedded.servers import BESIDE, SERVERS
 from kafkalab.embedded.servers.broker import KafkaServer, brokers_known_at, wait_for_groups
+from kafkalab.embedded.servers.connect import NOT_SECURED
 from kafkalab.embedded.servers.postgres import account
 from kafkalab.embedded.servers.registry import HOLD_SECONDS, REGISTRY_ANSWER_SECONDS, Registry, address
 from kafkalab.embedded.servers.server import JavaServer, Layout, Server
@@ -33,7 +34,6 @@ STOP_SECONDS = 30
 GROUP_SECONDS = 30  # afterwards a first consumer waits
 _LOCK_SECONDS = 2 * START_SECONDS + 2 * STOP_SECONDS  # what another process may take that starts or ends the stack
 MODE = "zookeeper"  # where neither the caller nor the environment names one
-_NO_CONNECT = "Connect does not know the users of a secured stack: take one without security"
 _WITH = {"zookeeper": "with ZooKeeper", "kraft": "without ZooKeeper"}
 _SUBFOLDERS = ("config", "data", "logs", "run", "security", "tmp")
 
@@ -111,7 +111,7 @@ class Stack:
         ports = range(settings.broker_port, settings.broker_port + wanted)
         secure = secure or (kept is not None and kept.options.secure)
         if secure and (connect or (has_connect and kept is not None and not kept.options.secure)):
-            raise LabError(_NO_CONNECT)
+            raise LabError(NOT_SECURED)
         with_connect = {"postgres": settings.postgres_port, "connect": settings.connect_port}
         beside = {"registry": settings.registry_port, **(with_connect if connect or has_connect else {})}
         if chosen == "zookeeper":
@@ -152,7 +152,7 @@ class Stack:
         chosen = mode or StackSettings.read().mode or MODE
         _check(chosen, brokers)
         if secure and "connect" in beside:
-            raise LabError(_NO_CONNECT)
+            raise LabError(NOT_SECURED)
         names = [*["registry"] * registry, *beside]
         others = 1 + controllers if chosen == "zookeeper" else controllers or brokers
         ports = iter(free_ports(brokers + others + len(names)))
@@ -364,13 +364,13 @@ class Stack:
         REGISTRY_ANSWER_SECONDS, answers in its place that it does not.
         """
         if process := self._process(self._server(name)):
-            for each in (process, *process.children(recursive=True)):  # PostgreSQL has one for each session
+            for each in processes.family(process):
                 each.suspend()
 
     def resume(self, name: str) -> None:
         """Let a server that was paused go on; one that is not paused goes on anyway."""
         if process := self._process(self._server(name)):
-            for each in (process, *process.children(recursive=True)):
+            for each in processes.family(process):
                 each.resume()
 
     def log(self, name: str) -> Path:
@@ -574,7 +574,7 @@ class Stack:
             for process in its:
                 with suppress(psutil.NoSuchProcess):
                     server.end(process, at_once=at_once)
-                    for each in (process, *process.children(recursive=True)):
+                    for each in processes.family(process):
                         each.resume()  # a paused one would not hear of it
         slow = processes.still_running(list(chain.from_iterable(ending.values())), STOP_SECONDS)
         for process in slow:

@@ -12,6 +12,8 @@ from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.servers.server import JavaServer
 from kafkalab.errors import LabError
 
+NOT_SECURED = "Connect does not know the users of a secured stack: take one without security"
+
 
 class Connect(JavaServer):
     """The Connect worker of a stack, in distributed mode (Kafka documentation, "Kafka Connect Configs").
@@ -40,7 +42,7 @@ class Connect(JavaServer):
             LabError: The stack is secured.
         """
         if self.layout.security:
-            raise LabError("Connect does not know the users of a secured stack: take one without security")
+            raise LabError(NOT_SECURED)
         for name in self.more_files:
             folder = self._plugins / name
             shutil.rmtree(folder, ignore_errors=True)

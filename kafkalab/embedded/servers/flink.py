@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import httpx2
 
-from kafkalab.embedded import HOST, artifacts, processes
+from kafkalab.embedded import HOST, artifacts
 from kafkalab.embedded.files import write_private
 from kafkalab.embedded.servers.server import JavaServer
 
@@ -73,11 +73,9 @@ class JobManager(FlinkServer):
             if file.exists()
             else None
         )
-        others = {*self.layout.ports.values(), *self.layout.quorum.values()}  # which need not be bound yet
-        port = next(port for port in processes.free_ports(len(others) + 1) if port not in others)
         settings = {
             "jobmanager.rpc.address": HOST,
-            "jobmanager.rpc.port": kept[1] if kept else port,
+            "jobmanager.rpc.port": kept[1] if kept else self.layout.spare_port(),
             "jobmanager.bind-host": HOST,
             "rest.address": HOST,
             "rest.bind-address": HOST,

@@ -37,8 +37,7 @@ class Registry(JavaServer):
 
     def configure(self) -> None:
         """Choose the port behind the front, and write what is secret; the rest stands in the command."""
-        others = {*self.layout.ports.values(), *self.layout.quorum.values()}  # which need not be bound yet
-        self._behind = next(port for port in processes.free_ports(len(others) + 1) if port not in others)
+        self._behind = self.layout.spare_port()
         if self.layout.security:
             self.layout.security.write_registry(self._behind)
 

@@ -39,6 +39,11 @@ class Layout:
         """Return the names of the servers of one kind."""
         return [name for name in self.ports if name.split("-")[0] == kind]
 
+    def spare_port(self) -> int:
+        """Return a free port that none of the servers has: theirs need not be bound yet."""
+        theirs = {*self.ports.values(), *self.quorum.values()}
+        return next(port for port in processes.free_ports(len(theirs) + 1) if port not in theirs)
+
 
 class Server(ABC):
     """One server of a stack: its command, its port, how it is asked, what has to be before it starts.
