@@ -30,7 +30,8 @@ from kafkalab.settings import NOTEBOOKS, ClusterSettings, StackSettings
 
 CELL_SECONDS = 300
 AT_ONCE = 3  # a notebook may start three brokers of its own: more at once would need more memory than they save time
-_NAMES = re.compile(r'\.name\("([^"]+)"\)')  # of topics, groups and subjects on the shared cluster
+# of topics, groups and subjects on the shared cluster; and what takes servers beside it for a lesson alone
+_NAMES = re.compile(r'\.name\("([^"]+)"\)|= (?:pipeline|flink)(\(\))')
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 

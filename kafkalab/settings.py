@@ -135,6 +135,23 @@ class ClusterSettings(_Checked):
         description="the same server as Connect dials it, with what Connect's configuration provider makes the "
         "password of; unset: KAFKALAB_POSTGRES_URL",
     )  # fmt: skip
+    flink_url: str | None = Field(
+        None, alias="KAFKALAB_FLINK_URL", pattern=_URL, examples=["http://localhost:8085"],
+        description="the address of the REST interface of Flink's job manager",
+    )  # fmt: skip
+    flink_gateway_url: str | None = Field(
+        None, alias="KAFKALAB_FLINK_GATEWAY_URL", pattern=_URL, examples=["http://localhost:8086"],
+        description="the address of Flink's SQL gateway",
+    )  # fmt: skip
+    flink_broker_url: str | None = Field(
+        None, alias="KAFKALAB_FLINK_BROKER_URL", pattern=_BROKERS, examples=["kafka:9093"],
+        description="the brokers as Flink dials them; unset: KAFKA_BROKER_URL",
+    )  # fmt: skip
+    flink_schema_registry_url: str | None = Field(
+        None, alias="KAFKALAB_FLINK_SCHEMA_REGISTRY_URL", pattern=_URL,
+        examples=["http://pipeline-registry:8080/apis/ccompat/v7"],
+        description="the registry as Flink dials it; unset: KAFKA_SCHEMA_REGISTRY_URL",
+    )  # fmt: skip
     consumer_timeout_ms: int = Field(
         10_000, alias="KAFKA_CONSUMER_TIMEOUT_MS", ge=1, examples=[120_000],
         description="milliseconds without a message after which a consumer ends",

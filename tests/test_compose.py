@@ -171,19 +171,28 @@ def test_flinks_connectors_are_of_its_release_and_of_the_lock():
 
 def test_addresses_of_the_pipeline_in_the_readme_are_those_of_its_services(monkeypatch):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = dict(re.findall(r"^    export (KAFKALAB_(?:CONNECT|POSTGRES)\w+)='?([^'\n]+)", readme, re.MULTILINE))
+    named = dict(re.findall(r"^    export (KAFKALAB_(?:CONNECT|POSTGRES|FLINK)\w+)='?([^'\n]+)", readme, re.MULTILINE))
     named |= {"KAFKA_SCHEMA_REGISTRY_URL": re.findall(r"^\| the pipeline \|.*`(http://\S+)`", readme, re.MULTILINE)[0]}
     for name, value in named.items():
         monkeypatch.setenv(name, value)
     settings = kafkalab.ClusterSettings.read()
-    for name in ("connect", "postgres"):
-        published, address = SERVICES[name]["ports"][0].split(":")[1], getattr(settings, f"{name}_url")
+    services = {
+        "connect": settings.connect_url,
+        "postgres": settings.postgres_url,
+        "jobmanager": settings.flink_url,
+        "gateway": settings.flink_gateway_url,
+        "pipeline-registry": settings.schema_registry_url,
+    }
+    for name, address in services.items():
+        published = SERVICES[name]["ports"][0].split(":")[1]
         assert re.search(r"localhost:(\d+)", address)[1] == published
-    assert f":{SERVICES['pipeline-registry']['ports'][0].split(':')[1]}/" in settings.schema_registry_url
-    seen = SERVICES["lab"]["environment"]["KAFKALAB_CONNECT_POSTGRES_URL"].replace("$$", "$")
-    assert seen == settings.connect_postgres_url
+    inside = SERVICES["lab"]["environment"]["KAFKALAB_CONNECT_POSTGRES_URL"].replace("$$", "$")
+    assert inside == settings.connect_postgres_url
     allowed = SERVICES["connect"]["environment"]["CONNECT_CONFIG_PROVIDERS_ENV_PARAM_ALLOWLIST_PATTERN"]
-    assert f"${{env:{allowed}}}@postgres:5432" in seen
+    assert f"${{env:{allowed}}}@postgres:5432" in inside
+    assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].endswith(settings.flink_broker_url)
+    registry = SERVICES["pipeline-registry"]["ports"][0].split(":")[2]
+    assert settings.flink_schema_registry_url.startswith(f"http://pipeline-registry:{registry}/")
 
 
 def test_build_context_holds_what_is_needed():

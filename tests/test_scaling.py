@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 import kafkalab
-from kafkalab.lessons.stream_engine import Engine
+from kafkalab.lessons.stream_engine import Engine, Flink
 from kafkalab.programs.count_up import count_up
 from kafkalab.programs.multiples import multiples
 
@@ -65,7 +65,7 @@ def test_file_gives_the_numbers_of_the_lesson_and_loses_nothing_in_a_crash(own):
     with Producer(own.client) as producer:
         for value in [*BAD_DAY, b"1600"]:
             producer.produce("multiples", value)
-    with contextlib.closing(Engine(own.stack)) as engine:
+    with contextlib.closing(Engine(Flink.of(own))) as engine:
         *before, insert = statements(own)
         for statement in before:
             engine.sql(statement)

@@ -25,7 +25,7 @@ MACHINE = re.compile(r"/(?:root|home|Users|work|tmp)/|C:\\")
 def leaves_the_mode_open(path):
     """Return whether a lesson uses the cluster of the environment, or a stack without naming its mode."""
     code = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
-    return re.search(r"kafkalab\.connect\(|= pipeline\(|own_stack\((?!.*mode=)", code) is not None
+    return re.search(r"kafkalab\.connect\(|= (?:pipeline|flink)\(|own_stack\((?!.*mode=)", code) is not None
 
 
 EITHER_MODE = [path for path in LESSONS if leaves_the_mode_open(path)]

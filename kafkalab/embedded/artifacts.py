@@ -16,6 +16,7 @@ import tomllib
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def class_path(name: str) -> str:
 
 def paths(name: str) -> list[Path]:
     """Return the files of a set."""
-    return [StackSettings.read().cache / "jars" / file_name(coordinate) for coordinate in _lock()[name]]
+    jars = StackSettings.read().cache / "jars"
+    return [jars / file_name(coordinate) for coordinate in _lock()[name]]
 
 
 def registry_jar() -> Path:
@@ -122,7 +124,12 @@ def archives(name: str) -> Path:
 
 
 def _lock() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(LOCK.read_text(encoding="utf-8"))
+    return _parsed(LOCK)
+
+
+@cache  # a start asks for it ten times, and half a second of it would be this
+def _parsed(lock: Path) -> dict[str, dict[str, Any]]:
+    return tomllib.loads(lock.read_text(encoding="utf-8"))
 
 
 def file_name(coordinate: str) -> str:

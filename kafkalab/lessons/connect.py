@@ -1,9 +1,8 @@
 """Connect and change data capture: the servers, of a stack or of the environment, and what connectors have written."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import unquote, urlsplit
 
 import psycopg
@@ -16,6 +15,7 @@ from psycopg import sql
 from kafkalab.cluster.connectors import ask
 from kafkalab.cluster.lab import Lab, connect, own_stack
 from kafkalab.cluster.messages import MAGIC, all_messages
+from kafkalab.cluster.servers import Servers, delete_subjects
 from kafkalab.cluster.topics import Topics
 from kafkalab.embedded import HOST
 from kafkalab.embedded.servers import postgres
@@ -32,47 +32,25 @@ _SINK = "io.debezium.connector.jdbc.JdbcSinkConnector"
 _CONNECTORS = {"flat": _SOURCE, "multiples": _SINK, "shop": _SOURCE}
 _SLOTS = ("flat", "lesson")
 _DATABASE = "shop"
-_TOPICS = ("both", "multiples", "multiples.rejected", "orders", "shop.public.multiples", "shop.public.orders")
 
 
 @dataclass(frozen=True, repr=False)
-class Pipeline:
+class Pipeline(Servers):
     """A cluster with Kafka Connect and PostgreSQL.
 
     Attributes:
-        lab: The cluster.
         url: The address of Connect's REST interface.
         login: What `psycopg.connect` takes to reach the database server: host, port, user and password.
         at_connect: The same as a connector takes it; its password is where the worker finds it.
     """
 
-    lab: Lab
+    topics: ClassVar = (
+        "both", "multiples", "multiples.rejected", "orders", "shop.public.multiples", "shop.public.orders",
+    )  # fmt: skip
+
     url: str
     login: dict[str, Any]
     at_connect: dict[str, Any]
-
-    def kill(self, name: str) -> bool:
-        """End a server at once, as a crash does, and return whether it was.
-
-        One that the environment names runs on, and a line says so.
-        """
-        if self.lab.stack:
-            self.lab.stack.kill(name)
-        else:
-            print(f"{name} is not a server of this notebook: it is not killed, and all goes on")
-        return self.lab.stack is not None
-
-    def start(self, name: str) -> None:
-        """Start a server that was killed, and wait until it answers."""
-        if self.lab.stack:
-            self.lab.stack.start(name)
-
-    def end(self) -> None:
-        """End the stack; of servers that the environment names, only what the lesson has made there is removed."""
-        if self.lab.stack:
-            self.lab.stack.down(wipe=True)
-        else:
-            self.forget()
 
     def left(self) -> list[str]:
         """Return what is there of the names that the lesson takes."""
@@ -82,8 +60,7 @@ class Pipeline:
             there += [f"slot {name}" for (name,) in found]
             found = server.execute("SELECT datname FROM pg_database WHERE datname = %s", [_DATABASE])
             there += [f"database {name}" for (name,) in found]
-        there += [f"topic {name}" for name in _TOPICS if self.lab.describe(name)]
-        return there + [f"subject {name}" for name in self._subjects()]
+        return there + super().left()
 
     def forget(self) -> None:
         """Remove what the lesson has made: connectors with their offsets, slots, the database, topics and subjects.
@@ -99,11 +76,7 @@ class Pipeline:
             wait_until(lambda: server.execute(read, [[*_SLOTS]]).fetchone() == (0,), "slots without readers", _SECONDS)
             server.execute(f"SELECT pg_drop_replication_slot(slot_name) {ours}", [[*_SLOTS]])
             server.execute(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
-        topics = Topics(dict(self.lab.client), None, private=True)
-        for name in _TOPICS:
-            topics.drop(name)
-        with SchemaRegistryClient(self.lab.registry) as registry:
-            _delete_subjects(registry, self._subjects())
+        super().forget()
 
     def _forget_connector(self, name: str) -> None:
         """Remove a connector and its offsets, which Connect keeps for the next one of that name (KIP-875)."""
@@ -132,11 +105,6 @@ class Pipeline:
             _SECONDS,
         )
         ask(self.url, "DELETE", f"/connectors/{name}")
-
-    def _subjects(self) -> list[str]:
-        with SchemaRegistryClient(self.lab.registry) as registry:
-            there = set(registry.get_subjects())
-        return [f"{topic}-{part}" for topic in _TOPICS for part in ("key", "value") if f"{topic}-{part}" in there]
 
 
 def pipeline() -> Pipeline:
@@ -267,14 +235,7 @@ def start_over(stack: Stack, name: str) -> None:
             raise LabError(f"timed out after {_SECONDS} s waiting for the broker to take the tombstones of {_OFFSETS}")
     with SchemaRegistryClient(stack.registry_client) as registry:
         subjects = registry.get_subjects()
-        _delete_subjects(registry, subjects)
+        delete_subjects(registry, subjects)
     topics = Topics(stack.client, None, private=True)
     for topic in {subject.rpartition("-")[0] for subject in subjects}:
         topics.drop(topic)
-
-
-def _delete_subjects(registry: SchemaRegistryClient, subjects: Iterable[str]) -> None:
-    """Delete subjects for good, which takes two steps."""
-    for subject in subjects:
-        registry.delete_subject(subject)
-        registry.delete_subject(subject, permanent=True)

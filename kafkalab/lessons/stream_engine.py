@@ -1,41 +1,164 @@
-"""A stream engine at work: SQL given to Flink's gateway, what its job manager tells, and a figure of event time."""
+"""A stream engine: its servers, SQL given to its gateway, what its job manager tells, and a figure of event time."""
 
 import re
 import time
 from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import httpx2
 
+from kafkalab.cluster.lab import OwnLab, connect, own_stack
+from kafkalab.cluster.servers import Servers
 from kafkalab.embedded import HOST
-from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
 from kafkalab.figures.colours import COLOURS
-from kafkalab.waiting import wait_until
+from kafkalab.settings import ClusterSettings
+from kafkalab.waiting import ANSWER_SECONDS, wait_until
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from kafkalab.embedded.stack import Stack
+
 _SECONDS = 120  # that the engine may take over one statement or one change of a job
 _SLOT_SECONDS = 20  # that a job may wait for slots that there are not
+_SLOTS = 4  # that the lesson needs
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
+
+
+@dataclass(frozen=True, repr=False)
+class Flink(Servers):
+    """A cluster with Flink's servers.
+
+    Attributes:
+        gateway: The address of the SQL gateway.
+        jobmanager: The address of the job manager's REST interface.
+        broker_url: The brokers as Flink dials them.
+        registry_url: The registry as Flink dials it.
+    """
+
+    topics: ClassVar = (
+        "by_clock", "by_minute", "clicks", "clicks_now", "orders", "prices", "purchases", "visits",
+    )  # fmt: skip
+
+    gateway: str
+    jobmanager: str
+    broker_url: str
+    registry_url: str
+
+    @classmethod
+    def of(cls, lab: OwnLab) -> Self:
+        """Return those of a stack of one's own."""
+        ports = cast("Stack", lab.stack).options.ports
+        gateway, jobmanager = (f"http://{HOST}:{ports[name]}" for name in ("gateway", "jobmanager"))
+        return cls(lab, gateway, jobmanager, lab.client["bootstrap.servers"], str(lab.registry["url"]))
+
+    def left(self) -> list[str]:
+        """Return what is there of the names that the lesson takes, and its jobs that run."""
+        return [f"job {name}" for name in self._jobs().values()] + super().left()
+
+    def forget(self) -> None:
+        """End the jobs of the lesson, and remove its topics and subjects.
+
+        Raises:
+            LabError: A server refuses, or does not answer in time.
+        """
+        if jobs := self._jobs():
+            with closing(Engine(self)) as engine:
+                for job in jobs:
+                    engine.cancel(job)
+        super().forget()
+
+    def _jobs(self) -> dict[str, str]:
+        """Return the jobs that write into a topic of the lesson and have not ended: the name of each by its id."""
+        jobs = httpx2.get(f"{self.jobmanager}/jobs/overview", timeout=_SECONDS, trust_env=False).json()["jobs"]
+        return {
+            job["jid"]: job["name"]
+            for job in jobs
+            if job["state"] not in _ENDED and job["name"].rpartition(".")[2] in self.topics
+        }
+
+
+def flink() -> Flink:
+    """Return the servers that the environment names, else start a stack that ends with this Python.
+
+    Its two task managers wait for `start`.
+
+    Raises:
+        LabError: The stack cannot be started; or a server that the environment names does not answer, or has something
+            of a name that the lesson takes.
+    """
+    settings = ClusterSettings.read()
+    if settings.flink_url or settings.flink_gateway_url:
+        given = _given(settings)
+        if left := given.left():
+            raise LabError(
+                f"there is already {', '.join(left)}: if an earlier run of this lesson has left that, and nobody else, "
+                "`kafkalab.lessons.stream_engine.forget()` removes it"
+            )
+        overview = httpx2.get(f"{given.jobmanager}/overview", timeout=_SECONDS, trust_env=False).json()
+        if (free := overview["slots-available"]) < _SLOTS:
+            raise LabError(
+                f"this lesson needs {_SLOTS} free slots, and Flink at {given.jobmanager} has {free}: start a task "
+                "manager, or end another job"
+            )
+        return given
+    return Flink.of(own_stack(beside=("jobmanager", "taskmanager-0", "taskmanager-1", "gateway")))
+
+
+def forget() -> None:
+    """Remove from the servers that the environment names what a run of the lesson has left there.
+
+    Raises:
+        LabError: None are named, or one of them refuses or does not answer.
+    """
+    _given(ClusterSettings.read()).forget()
+
+
+def _given(settings: ClusterSettings) -> Flink:
+    url, gateway = settings.flink_url, settings.flink_gateway_url
+    if not (url and gateway and settings.broker_url):
+        raise LabError(
+            "set KAFKALAB_FLINK_URL, KAFKALAB_FLINK_GATEWAY_URL and KAFKA_BROKER_URL for servers that run already, or "
+            "neither of the first two for a stack of this notebook's own"
+        )
+    if settings.learner:
+        raise LabError("this lesson has its topics for itself: unset KAFKALAB_LEARNER")
+    secured = settings.client.get("security.protocol", "PLAINTEXT").upper() != "PLAINTEXT"
+    if secured or "basic.auth.user.info" in settings.registry:
+        raise LabError(
+            "this lesson tells Flink no passwords and no certificates: take brokers and a registry that are open, or "
+            "unset KAFKALAB_FLINK_URL and KAFKALAB_FLINK_GATEWAY_URL"
+        )
+    for address, path, variable in (
+        (url, "/overview", "KAFKALAB_FLINK_URL"),
+        (gateway, "/v3/info", "KAFKALAB_FLINK_GATEWAY_URL"),
+    ):
+        try:
+            httpx2.get(f"{address.rstrip('/')}{path}", timeout=ANSWER_SECONDS, trust_env=False).raise_for_status()
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            reason = str(error).partition("\n")[0]
+            raise LabError(f"Flink at {address} does not answer ({reason}): check {variable}") from None
+    lab = connect()
+    broker_url = settings.flink_broker_url or lab.client["bootstrap.servers"]
+    registry_url = settings.flink_schema_registry_url or str(lab.registry["url"])
+    return Flink(lab, gateway.rstrip("/"), url.rstrip("/"), broker_url, registry_url)
 
 
 class Engine:
     """A session of Flink's SQL gateway, and the job manager behind it.
 
     Args:
-        stack: A stack with a job manager and a gateway.
+        servers: Where both are.
     """
 
-    def __init__(self, stack: Stack) -> None:
-        ports = stack.options.ports
-        self._gateway = httpx2.Client(base_url=f"http://{HOST}:{ports['gateway']}", timeout=_SECONDS, trust_env=False)
-        self._manager = httpx2.Client(
-            base_url=f"http://{HOST}:{ports['jobmanager']}", timeout=_SECONDS, trust_env=False
-        )
+    def __init__(self, servers: Flink) -> None:
+        self._gateway = httpx2.Client(base_url=servers.gateway, timeout=_SECONDS, trust_env=False)
+        self._manager = httpx2.Client(base_url=servers.jobmanager, timeout=_SECONDS, trust_env=False)
         self._session = self._gateway.post("/v3/sessions", json={}).json()["sessionHandle"]
 
     def sql(self, statement: str) -> "pd.DataFrame":
@@ -91,7 +214,9 @@ class Engine:
         return job
 
     def close(self) -> None:
-        """Close the connections."""
+        """End the session, and close the connections."""
+        with suppress(httpx2.HTTPError):  # the gateway may be gone
+            self._gateway.delete(f"/v3/sessions/{self._session}")
         self._gateway.close()
         self._manager.close()
 

@@ -5,15 +5,21 @@ import sys
 import tempfile
 from pathlib import Path
 
+import clients
 import matplotlib as mpl
+import nbformat
+import papermill
 import psutil
 import pytest
+from confluent_kafka import Producer
 
 import kafkalab
+from kafkalab.embedded.processes import free_ports
 from kafkalab.embedded.stack import Stack
 from kafkalab.figures.colours import COLOURS
 from kafkalab.lessons import stream_engine
-from kafkalab.lessons.stream_engine import Engine, draw_lateness
+from kafkalab.lessons.stream_engine import Engine, Flink, draw_lateness, flink, forget
+from kafkalab.settings import NOTEBOOKS
 
 mpl.use("agg")
 
@@ -32,7 +38,7 @@ def own(tmp_path_factory):
     """A stack in a folder whose name has a blank and a letter beyond ASCII."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("mein Stück")))
-        made = kafkalab.own_stack(beside=SERVERS)
+        made = kafkalab.own_stack(beside=(*SERVERS, "taskmanager-1"))
     with made as own:
         own.stack.start("taskmanager-0")
         yield own
@@ -40,7 +46,7 @@ def own(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(own):
-    with contextlib.closing(Engine(own.stack)) as engine:
+    with contextlib.closing(Engine(Flink.of(own))) as engine:
         yield engine
 
 
@@ -161,3 +167,95 @@ def test_figure_marks_what_the_watermark_has_passed():
 def test_figure_has_a_line_at_the_end_of_each_window_of_the_clock():
     figure = draw_lateness([0, 5, 10, 15], 10, 60, "a title", by_clock=[3, 1])
     assert [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_color() == COLOURS[4]] == [2.5, 3.5]
+
+
+@pytest.fixture
+def theirs(own, monkeypatch):
+    """The servers of a stack as an environment names them; returns the addresses."""
+    own.stack.start("taskmanager-1")
+    servers = Flink.of(own)
+    named = clients.named(own) | {
+        "KAFKALAB_FLINK_URL": f"{servers.jobmanager}/",
+        "KAFKALAB_FLINK_GATEWAY_URL": servers.gateway,
+        "KAFKALAB_FLINK_BROKER_URL": servers.broker_url.replace("127.0.0.1", "localhost"),
+        "KAFKALAB_FLINK_SCHEMA_REGISTRY_URL": servers.registry_url.replace("127.0.0.1", "localhost"),
+    }
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    return named
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("KAFKALAB_FLINK_URL", "", "set KAFKALAB_FLINK_URL, KAFKALAB_FLINK_GATEWAY_URL and KAFKA_BROKER_URL"),
+        ("KAFKALAB_FLINK_GATEWAY_URL", "", "set KAFKALAB_FLINK_URL, KAFKALAB_FLINK_GATEWAY_URL and KAFKA_BROKER_URL"),
+        ("KAFKALAB_LEARNER", "ann", "for itself: unset KAFKALAB_LEARNER"),
+        ("KAFKA_CLIENT_PROPERTIES", "{secured}", "no passwords and no certificates: take brokers that are open"),
+        ("KAFKALAB_FLINK_URL", "http://127.0.0.1:{free}", "Flink at .* does not answer .*: check KAFKALAB_FLINK_URL"),
+        ("KAFKALAB_FLINK_GATEWAY_URL", "http://127.0.0.1:{free}", "does not answer .*: check KAFKALAB_FLINK_GATEWAY_"),
+        ("KAFKALAB_FLINK_GATEWAY_URL", "{jobmanager}", "does not answer .*404.*: check KAFKALAB_FLINK_GATEWAY_URL"),
+    ],
+)  # fmt: skip
+def test_servers_of_the_environment_that_cannot_be_had_are_one_line(theirs, monkeypatch, tmp_path, name, value, says):
+    (free,) = free_ports(1)
+    secured = tmp_path / "client.properties"
+    secured.write_text("security.protocol=SASL_SSL\n", encoding="ascii")
+    jobmanager = theirs["KAFKALAB_FLINK_URL"]
+    monkeypatch.setenv(name, value.format(free=free, secured=secured, jobmanager=jobmanager))
+    with pytest.raises(kafkalab.LabError, match=says) as error:
+        flink()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("theirs")
+def test_too_few_free_slots_are_told(own, engine):
+    own.stack.kill("taskmanager-1")
+    kafkalab.wait_until(lambda: "taskmanager-1" not in engine.slots(), "the job manager to notice", 60)
+    with pytest.raises(kafkalab.LabError, match=r"needs 4 free slots, and Flink at .* has 2: start a task manager, or"):
+        flink()
+
+
+def test_what_a_killed_kernel_has_left_is_named_and_removed_and_nothing_else(own, theirs, engine, capsys):
+    servers = flink()
+    named = [theirs[f"KAFKALAB_FLINK_{name}_URL"] for name in ("BROKER", "SCHEMA_REGISTRY")]
+    assert [servers.broker_url, servers.registry_url] == named
+    engine.sql("CREATE TABLE ticks (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1')")
+    jobs = {}
+    for topic in ("somebody", "by_minute"):
+        own.topic(topic)
+        engine.sql(f"""CREATE TABLE {topic} (n INT) WITH ('connector' = 'kafka', 'topic' = '{topic}', 'format' = 'json',
+          'properties.bootstrap.servers' = '{servers.broker_url}')""")
+        jobs[topic] = engine.submit(f"INSERT INTO {topic} SELECT n FROM ticks")  # noqa: S608 - a name of ours
+    with pytest.raises(kafkalab.LabError, match=r"already job insert\S+by_minute, topic by_minute: .*forget") as error:
+        flink()
+    assert "\n" not in str(error.value)
+    assert not servers.kill("taskmanager-0")
+    assert (
+        capsys.readouterr().out == "taskmanager-0 is not a server of this notebook: it is not killed, and all goes on\n"
+    )
+    forget()
+    assert servers.left() == []
+    assert {topic: engine.state(job) for topic, job in jobs.items()} == {"somebody": "RUNNING", "by_minute": "CANCELED"}
+    assert own.describe("somebody")
+    engine.cancel(jobs["somebody"])
+    own.drop_topic("somebody")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("theirs")
+def test_lesson_takes_servers_of_the_environment_counts_right_and_leaves_nothing(own, engine, tmp_path):
+    with Producer(own.client) as producer:
+        producer.produce("theirs", "a message")
+    path, out = NOTEBOOKS / "16_stream_engine.ipynb", tmp_path / "out.ipynb"
+    told = path.read_text(encoding="utf-8")
+    assert "bootstrap.servers' = '{servers.broker_url}'" in told
+    assert "avro-confluent.url' = '{servers.registry_url}'" in told
+    papermill.execute_notebook(path, out, {"MESSAGES": 4000}, progress_bar=False, cwd=NOTEBOOKS)
+    outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "taskmanager-0 is not a server of this notebook" in printed
+    assert "sent 4000 counted 4000\nminutes that are there twice: 0\n" in printed
+    assert set(engine.slots()) == {"taskmanager-0", "taskmanager-1"}
+    assert Flink.of(own).left() == []
+    assert own.describe("theirs")

@@ -138,16 +138,16 @@ class TaskManager(FlinkServer):
         return [direct, *super().arguments(), "--configDir", str(self.config), *options]
 
     def serves(self) -> bool:
-        """Ask the job manager whether it knows it."""
-        return self._known()
+        """Ask the job manager whether it knows its slots, which are told a moment after its name."""
+        return self._known().get("slotsNumber") == SLOTS
 
     def may_start(self) -> bool:
         """Ask the job manager whether it still counts on one that was killed."""
         return not self._known()
 
-    def _known(self) -> bool:
+    def _known(self) -> dict[str, Any]:
         known = self.asked("/taskmanagers") or {"taskmanagers": []}
-        return self.name in {manager["id"] for manager in known["taskmanagers"]}
+        return next((manager for manager in known["taskmanagers"] if manager["id"] == self.name), {})
 
 
 class Gateway(FlinkServer):
@@ -158,8 +158,9 @@ class Gateway(FlinkServer):
     main: ClassVar = "org.apache.flink.table.gateway.SqlGateway"
 
     def arguments(self) -> list[str]:
-        """Return class path, main class and the port."""
-        return [*super().arguments(), f"-Dsql-gateway.endpoint.rest.port={self.port}"]
+        """Return class path, main class, the port, and that a session outlasts a learner's pause."""
+        own = {"sql-gateway.endpoint.rest.port": self.port, "sql-gateway.session.idle-timeout": 0}
+        return [*super().arguments(), *(f"-D{key}={value}" for key, value in own.items())]
 
     def serves(self) -> bool:
         """Ask for its version."""

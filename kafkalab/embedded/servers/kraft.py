@@ -3,13 +3,18 @@
 import secrets
 import shutil
 import socket
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
-from kafkalab.embedded import HOST, tools
-from kafkalab.embedded.files import write_private
+import javaproperties
+
+from kafkalab.embedded import HOST, artifacts, tools
+from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.servers.broker import SESSION_SECONDS, KafkaServer
 
+_META = "meta.properties"  # the ids of a cluster, a server and its folder
 _ELR = "eligible.leader.replicas.version"
 _FIRST_CONTROLLER = 100  # the id of the first controller that is no broker
 _QUORUM = {  # in milliseconds; on one machine a vote need not wait as long as across a network
@@ -36,7 +41,7 @@ class KRaftServer(KafkaServer):
     def configure(self) -> None:
         """Write its properties, and format its folder unless it was."""
         super().configure()
-        if not (self._folder / "meta.properties").exists():
+        if not (self._folder / _META).exists():
             self._format()
 
     def quorum_properties(self) -> dict[str, object]:
@@ -57,27 +62,31 @@ class KRaftServer(KafkaServer):
         }
 
     def _format(self) -> None:
-        """Format the folder: by Kafka's tool for the first server, by a copy with ids of its own for the others."""
-        formatted = self.layout.folder / "data" / "formatted"  # removed with the data, so of this cluster
-        if not formatted.exists():
-            self._run_format()
-            shutil.copytree(self._folder, formatted)
-            return
+        """Format the folder: by a copy of what Kafka's tool makes, in which only the ids are of this cluster."""
+        made = artifacts.archives(self.files) / "formatted"
+        if not made.exists():
+            self._make_formatted(made)
+        others = (self.layout.folder / "data").glob(f"*/{_META}")
+        cluster = next((ids["cluster.id"] for ids in map(_read, others)), _random_id())
         shutil.rmtree(self._folder, ignore_errors=True)
         new = self._folder.with_name(f"{self.name}.new")
         shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(formatted, new)
-        own = {"node.id": str(_id(self.name)), "directory.id": _random_id()}
-        lines = (new / "meta.properties").read_text(encoding="ascii").splitlines()
-        pairs = [line.partition("=") for line in lines]
-        text = "".join(f"{key}={own.get(key, value)}\n" for key, sign, value in pairs if sign)
-        write_private(new / "meta.properties", text)
+        shutil.copytree(made, new)
+        ids = {"cluster.id": cluster, "node.id": str(_id(self.name)), "directory.id": _random_id()}
+        write_properties(new / _META, {**_read(made / _META), **ids})
         new.replace(self._folder)
 
-    def _run_format(self) -> None:
-        # with that feature the cluster would begin with min.insync.replicas=1, whatever the properties say (KIP-966)
-        told = [f"--cluster-id={_random_id()}", "--config", str(self.config), "--feature", f"{_ELR}=0"]
-        tools.run(self.files, "kafka-storage", "format", *told)
+    def _make_formatted(self, made: Path) -> None:
+        """Let Kafka's tool format a folder, once for each release: a start of Java less for every cluster."""
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=made.parent) as folder:
+            new, config = Path(folder, made.name), Path(folder, "format.properties")
+            write_properties(config, {**self.properties(), "log.dirs": new})
+            # with that feature a cluster would begin with min.insync.replicas=1, whatever the properties say (KIP-966)
+            told = [f"--cluster-id={_random_id()}", "--config", str(config), "--feature", f"{_ELR}=0"]
+            tools.run(self.files, "kafka-storage", "format", *told)
+            with suppress(OSError):  # another process was sooner
+                new.replace(made)
 
 
 class Node(KRaftServer):
@@ -146,6 +155,10 @@ class BridgeController(Controller):
 def _id(name: str) -> int:
     kind, _, number = name.rpartition("-")
     return int(number) + (_FIRST_CONTROLLER if kind == "controller" else 0)
+
+
+def _read(file: Path) -> dict[str, str]:
+    return javaproperties.loads(file.read_text(encoding="ascii"))
 
 
 def _random_id() -> str:
