@@ -1,7 +1,6 @@
 """Connect and change data capture: the servers, of a stack or of the environment, and what connectors have written."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, cast
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +18,7 @@ from kafkalab.cluster.servers import Servers, delete_subjects
 from kafkalab.cluster.topics import Topics
 from kafkalab.embedded import HOST
 from kafkalab.embedded.servers import postgres
+from kafkalab.embedded.servers.connect import PASSWORD
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
 from kafkalab.settings import ClusterSettings
@@ -125,8 +125,8 @@ def pipeline() -> Pipeline:
         return given
     lab = own_stack(beside=("postgres", "connect"))
     stack = cast("Stack", lab.stack)
-    login, password = database(stack), f"${{file:{account(stack).as_posix()}:password}}"
-    return Pipeline(lab, f"http://{HOST}:{stack.options.ports['connect']}", login, login | {"password": password})
+    login = database(stack)
+    return Pipeline(lab, f"http://{HOST}:{stack.options.ports['connect']}", login, login | {"password": PASSWORD})
 
 
 def forget() -> None:
@@ -163,11 +163,6 @@ def _login(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     told = {"user": unquote(parts.username or ""), "password": unquote(parts.password or "")}
     return {"host": parts.hostname, "port": parts.port, **told}
-
-
-def account(stack: Stack) -> Path:
-    """Return the properties file with the database's `user` and `password`."""
-    return postgres.account(stack.folder)
 
 
 def database(stack: Stack) -> dict[str, Any]:

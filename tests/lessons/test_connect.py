@@ -1,3 +1,4 @@
+from pathlib import Path
 from urllib.parse import quote
 
 import clients
@@ -8,8 +9,9 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 
 import kafkalab
 from kafkalab.cluster.connectors import ask, state
+from kafkalab.embedded.servers.connect import PASSWORD
 from kafkalab.embedded.stack import free_ports
-from kafkalab.lessons.connect import account, database, events, forget, pipeline, start_over
+from kafkalab.lessons.connect import database, events, forget, pipeline, start_over
 
 SOURCE = "io.debezium.connector.postgresql.PostgresConnector"
 
@@ -24,14 +26,14 @@ def test_login_is_that_of_the_account_and_no_other(own):
     login = database(own.stack)
     with psycopg.connect(**login) as connection:
         assert connection.execute("SHOW wal_level").fetchone() == ("logical",)
-    assert f"password={login['password']}" in account(own.stack).read_text(encoding="utf-8")
+    account = Path(own.stack.status()["postgres_account"])
+    assert f"password={login['password']}" in account.read_text(encoding="utf-8")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(**{**login, "password": "guessed"})
 
 
-def test_worker_reads_passwords_of_the_stack_and_no_other_file(own, tmp_path):
-    """A file that is not among the stack's is as one that is empty, so a password in it is none."""
-    (tmp_path / "secret.properties").write_text("password=secret", encoding="ascii")
+def test_worker_tells_the_password_of_the_database_and_no_other_variable(own):
+    """Another one is as one that is not set, so a password in it is none."""
     web = httpx2.Client(base_url=f"http://127.0.0.1:{own.stack.options.ports['connect']}", timeout=60, trust_env=False)
     login = database(own.stack)
     config = {
@@ -46,11 +48,11 @@ def test_worker_reads_passwords_of_the_stack_and_no_other_file(own, tmp_path):
     }
     errors = {}
     with web:
-        for path in (account(own.stack), tmp_path / "secret.properties"):
-            config["database.password"] = f"${{file:{path.as_posix()}:password}}"
+        for variable in (PASSWORD, "${env:PATH}"):
+            config["database.password"] = variable
             answer = web.put("/connector-plugins/PostgresConnector/config/validate", json=config)
-            errors[path] = answer.json().get("error_count")
-    assert errors.pop(account(own.stack)) == 0
+            errors[variable] = answer.json().get("error_count")
+    assert errors.pop(PASSWORD) == 0
     assert set(errors.values()) != {0}
 
 
@@ -58,7 +60,7 @@ def test_worker_reads_passwords_of_the_stack_and_no_other_file(own, tmp_path):
 def theirs(own, monkeypatch):
     """The servers of a stack as an environment names them; returns the addresses."""
     login, ports = database(own.stack), own.stack.options.ports
-    reference = quote(f"${{file:{account(own.stack).as_posix()}:password}}", safe="")
+    reference = quote(PASSWORD, safe="")
     named = clients.named(own) | {
         "KAFKALAB_CONNECT_URL": f"http://127.0.0.1:{ports['connect']}",
         "KAFKALAB_POSTGRES_URL": f"postgresql://{login['user']}:{login['password']}@127.0.0.1:{login['port']}",
@@ -100,7 +102,7 @@ def test_what_a_killed_kernel_has_left_is_named_and_removed_and_nothing_else(own
         for how in ("forget", "end"):
             servers = pipeline()
             seen = servers.at_connect
-            assert seen["password"].startswith("${file:")
+            assert seen["password"].startswith("${env:")
             server.execute("CREATE DATABASE shop")
             with psycopg.connect(**servers.login, dbname="shop", autocommit=True) as shop:
                 shop.execute("CREATE TABLE orders (id int PRIMARY KEY)")
@@ -172,7 +174,7 @@ def test_new_start_forgets_also_what_a_deleted_connector_has_left(own):
         "database.hostname": login["host"],
         "database.port": login["port"],
         "database.user": login["user"],
-        "database.password": f"${{file:{account(own.stack).as_posix()}:password}}",
+        "database.password": PASSWORD,
         "database.dbname": "check",
         "plugin.name": "pgoutput",
         "poll.interval.ms": 100,

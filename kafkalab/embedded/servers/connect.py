@@ -9,9 +9,12 @@ import httpx2
 
 from kafkalab.embedded import HOST, artifacts
 from kafkalab.embedded.files import write_properties
+from kafkalab.embedded.servers import postgres
 from kafkalab.embedded.servers.server import JavaServer
 from kafkalab.errors import LabError
 
+_PASSWORD = "POSTGRES_PASSWORD"  # noqa: S105 - the worker's variable, as in docker-compose.yml
+PASSWORD = f"${{env:{_PASSWORD}}}"  # how a connector names it (KIP-887)
 NOT_SECURED = "Connect does not know the users of a secured stack: take one without security"
 
 
@@ -34,6 +37,13 @@ class Connect(JavaServer):
     @property
     def _plugins(self) -> Path:
         return self.layout.folder / "tmp" / f"{self.name}-plugins"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The password of the database beside it, if there is one."""
+        if "postgres" not in self.layout.ports:
+            return {}
+        return {_PASSWORD: postgres.client(self.layout.folder, self.layout.ports["postgres"])["password"]}
 
     def configure(self) -> None:
         """Write its properties and lay out its plugins.
@@ -78,9 +88,9 @@ class Connect(JavaServer):
             "exactly.once.source.support": "enabled",  # records and offsets in one transaction (KIP-618)
             "offset.flush.interval.ms": 1000,
             "scheduled.rebalance.max.delay.ms": 0,  # a killed worker comes back; nobody else could take its tasks
-            "config.providers": "file",  # a connector names the file with a password, not the password
-            "config.providers.file.class": "org.apache.kafka.common.config.provider.FileConfigProvider",
-            "config.providers.file.param.allowed.paths": self.layout.folder / "config",
+            "config.providers": "env",  # a connector names the variable with the password, and no other
+            "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
+            "config.providers.env.param.allowlist.pattern": _PASSWORD,
         }
 
     def arguments(self) -> list[str]:
