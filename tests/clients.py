@@ -7,9 +7,13 @@ import socket
 import threading
 from contextlib import contextmanager, suppress
 
+import nbformat
+import papermill
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+
+from kafkalab.settings import NOTEBOOKS
 
 
 def produce(bootstrap_servers, topic, values, key=None):
@@ -98,6 +102,14 @@ def named(lab):
     """Return the variables that name a cluster, once its registry serves too."""
     lab.check()
     return {"KAFKA_BROKER_URL": lab.client["bootstrap.servers"], "KAFKA_SCHEMA_REGISTRY_URL": lab.registry["url"]}
+
+
+def printed_by(notebook, parameters, folder):
+    """Return what the cells of a lesson print, in this environment."""
+    out = folder / "out.ipynb"
+    papermill.execute_notebook(NOTEBOOKS / notebook, out, parameters, progress_bar=False, cwd=NOTEBOOKS)
+    outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
+    return "".join(output.get("text", "") for output in outputs)
 
 
 def behind(stack):

@@ -154,6 +154,16 @@ def test_field_that_is_wrong_is_named_and_there_is_no_connector(theirs):
         assert web.get("/connectors").json() == []
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("theirs")
+def test_lesson_takes_servers_of_the_environment_counts_right_and_leaves_nothing(own, tmp_path):
+    printed = clients.printed_by("15_connect.ipynb", {"purchases": 60}, tmp_path)
+    for name in ("connect", "postgres"):
+        assert f"{name} is not a server of this notebook: it is not killed" in printed
+    assert "placed: 61\nlost:   0\ntwice:  0\n" in printed
+    assert pipeline().left() == []
+
+
 def test_new_start_forgets_also_what_a_deleted_connector_has_left(own):
     """Its offset would make the next connector of that name leave out what is in the table already."""
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import clients
 import matplotlib as mpl
-import nbformat
-import papermill
 import psutil
 import pytest
 from confluent_kafka import Producer
@@ -23,6 +21,7 @@ from kafkalab.settings import NOTEBOOKS
 
 mpl.use("agg")
 
+LESSON = "16_stream_engine.ipynb"
 SERVERS = ("jobmanager", "taskmanager-0", "gateway")
 CHILD = f"""
 import sys, kafkalab
@@ -191,7 +190,7 @@ def theirs(own, monkeypatch):
         ("KAFKALAB_FLINK_URL", "", "set KAFKALAB_FLINK_URL, KAFKALAB_FLINK_GATEWAY_URL and KAFKA_BROKER_URL"),
         ("KAFKALAB_FLINK_GATEWAY_URL", "", "set KAFKALAB_FLINK_URL, KAFKALAB_FLINK_GATEWAY_URL and KAFKA_BROKER_URL"),
         ("KAFKALAB_LEARNER", "ann", "for itself: unset KAFKALAB_LEARNER"),
-        ("KAFKA_CLIENT_PROPERTIES", "{secured}", "no passwords and no certificates: take brokers that are open"),
+        ("KAFKA_CLIENT_PROPERTIES", "{secured}", "no passwords and no certificates: take brokers and a registry"),
         ("KAFKALAB_FLINK_URL", "http://127.0.0.1:{free}", "Flink at .* does not answer .*: check KAFKALAB_FLINK_URL"),
         ("KAFKALAB_FLINK_GATEWAY_URL", "http://127.0.0.1:{free}", "does not answer .*: check KAFKALAB_FLINK_GATEWAY_"),
         ("KAFKALAB_FLINK_GATEWAY_URL", "{jobmanager}", "does not answer .*404.*: check KAFKALAB_FLINK_GATEWAY_URL"),
@@ -247,13 +246,10 @@ def test_what_a_killed_kernel_has_left_is_named_and_removed_and_nothing_else(own
 def test_lesson_takes_servers_of_the_environment_counts_right_and_leaves_nothing(own, engine, tmp_path):
     with Producer(own.client) as producer:
         producer.produce("theirs", "a message")
-    path, out = NOTEBOOKS / "16_stream_engine.ipynb", tmp_path / "out.ipynb"
-    told = path.read_text(encoding="utf-8")
+    told = (NOTEBOOKS / LESSON).read_text(encoding="utf-8")
     assert "bootstrap.servers' = '{servers.broker_url}'" in told
     assert "avro-confluent.url' = '{servers.registry_url}'" in told
-    papermill.execute_notebook(path, out, {"MESSAGES": 4000}, progress_bar=False, cwd=NOTEBOOKS)
-    outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
-    printed = "".join(output.get("text", "") for output in outputs)
+    printed = clients.printed_by(LESSON, {"MESSAGES": 4000}, tmp_path)
     assert "taskmanager-0 is not a server of this notebook" in printed
     assert "sent 4000 counted 4000\nminutes that are there twice: 0\n" in printed
     assert set(engine.slots()) == {"taskmanager-0", "taskmanager-1"}
