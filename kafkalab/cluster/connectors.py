@@ -1,5 +1,6 @@
 """The Connect worker of a stack, asked over its REST interface, and the state of a connector."""
 
+import json
 from typing import Any
 
 import httpx2
@@ -29,7 +30,7 @@ def ask(worker: Stack | str, method: str, path: str, body: Any = None) -> httpx2
 
     def accepted() -> bool:
         answers.append(web.request(method, path, json=body))
-        return answers[-1].status_code != httpx2.codes.CONFLICT
+        return answers[-1].status_code != httpx2.codes.CONFLICT or "already exists" in answers[-1].text
 
     address, advice = str(worker), "check KAFKALAB_CONNECT_URL"
     if isinstance(worker, Stack):
@@ -41,6 +42,29 @@ def ask(worker: Stack | str, method: str, path: str, body: Any = None) -> httpx2
         except httpx2.TransportError as error:
             raise LabError(f"Connect at {address} does not answer ({error}): {advice}") from None
     return answers[-1]
+
+
+def refusal(worker: Stack | str, answer: httpx2.Response) -> str:
+    """Return why the worker refuses a connector.
+
+    Where a connector finds a fault with a setting that is not set, Kafka 4.3.1 answers with a null pointer of its own.
+    The validation of the same configuration tells the fault.
+
+    Args:
+        worker: As in `ask`.
+        answer: The worker's answer, an error.
+
+    Raises:
+        LabError: As `ask`.
+    """
+    message: str = answer.json()["message"]
+    if "configValue()" not in message:
+        return message
+    sent = json.loads(answer.request.content)
+    config = {"name": "any", **sent.get("config", sent)}
+    path = f"/connector-plugins/{config['connector.class'].rpartition('.')[2]}/config/validate"
+    values = [part["value"] or {} for part in ask(worker, "PUT", path, config).json()["configs"]]
+    return "; ".join(error for value in values for error in value.get("errors", ())) or message
 
 
 def state(stack: Stack, name: str) -> tuple[str, str]:

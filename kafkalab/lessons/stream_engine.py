@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kafkalab.embedded.stack import Stack
 
 _SECONDS = 120  # that the engine may take over one statement or one change of a job
-_SLOT_SECONDS = 20  # that a job may wait for slots that there are not
+_STUCK_SECONDS = 30  # after which a job that does not run is asked for the reason
 _SLOTS = 4  # that the lesson needs
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
 
@@ -175,9 +175,14 @@ class Engine:
         answer = self._gateway.post(f"{base}/statements", json={"statement": statement.strip().removesuffix(";")})
         operation = self._read(answer)["operationHandle"]
         rows, names, following = list[Any](), list[str](), f"{base}/operations/{operation}/result/0?rowFormat=JSON"
-        began = time.monotonic()
+        job, began = None, time.monotonic()
         while following:
-            page = self._read(self._gateway.get(following))
+            try:
+                page = self._read(self._gateway.get(following))
+            except LabError:
+                self._refuse_failing(job)  # its own error says more
+                raise
+            job = page.get("jobID") or job
             found = []
             if page["resultType"] != "NOT_READY":
                 names = [column["name"] for column in page["results"]["columns"]]
@@ -189,16 +194,16 @@ class Engine:
                     rows.remove(row["fields"])
             following = page.get("nextResultUri")
             if following and time.monotonic() > began + _SECONDS:
-                if job := page.get("jobID"):
+                if job:
                     self.cancel(job)
                 raise LabError(f"timed out after {_SECONDS} s waiting for the end of: {statement.strip()[:60]}")
             if following and not found:
-                self._refuse_without_slots(page.get("jobID"), time.monotonic() - began)
+                self._refuse_stuck(job, time.monotonic() - began)
                 time.sleep(0.05)
         return pd.DataFrame(rows, columns=names)
 
     def submit(self, insert: str) -> str:
-        """Run an `INSERT`, wait until every task of its job runs or the job has ended, and return the job's id.
+        """Run an `INSERT`, wait until every task of its job runs or has ended, and return the job's id.
 
         Raises:
             LabError: As `sql`; a job that does not run is ended.
@@ -207,8 +212,8 @@ class Engine:
         began = time.monotonic()
 
         def runs() -> bool:
-            self._refuse_without_slots(job, time.monotonic() - began)
-            return self.runs(job) or self.state(job) in _ENDED
+            self._refuse_stuck(job, time.monotonic() - began)
+            return self._works(job) or self.state(job) in _ENDED
 
         wait_until(runs, "the tasks of the job to run", _SECONDS)
         return job
@@ -265,21 +270,33 @@ class Engine:
         found: str = self._job(job)["state"]
         return found
 
+    def failure(self, job: str) -> str:
+        """Return why a job has failed last, although it may have begun again; an empty text if it has not."""
+        failures = self._ask(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
+        return _cause(failures[0]["stacktrace"]) if failures else ""
+
     def cancel(self, job: str) -> None:
         """End a job at once and wait until it has ended."""
         self._manager.patch(f"/jobs/{job}", params={"mode": "cancel"})
         wait_until(lambda: self.state(job) in _ENDED, "the job to end", _SECONDS)
 
+    def _works(self, job: str) -> bool:
+        """Return whether every task of a job runs, or has come to the end of what it reads."""
+        return {"RUNNING"} <= self._task_states(job) <= {"RUNNING", "FINISHED"}
+
     def _task_states(self, job: str) -> set[str]:
         return {state for vertex in self._job(job)["vertices"] for state, n in vertex["tasks"].items() if n}
 
-    def _refuse_without_slots(self, job: str | None, seconds: float) -> None:
-        """End a job that has waited so many seconds for slots, if there are not as many as all jobs want.
+    def _refuse_stuck(self, job: str | None, seconds: float) -> None:
+        """End a job that does not run after so many seconds, because it fails again and again or has no slots.
 
         Raises:
             LabError: It was one.
         """
-        if not job or seconds < _SLOT_SECONDS or "SCHEDULED" not in self._task_states(job):
+        if not job or seconds < _STUCK_SECONDS or self._works(job):
+            return
+        self._refuse_failing(job)
+        if "SCHEDULED" not in self._task_states(job):
             return
         jobs = [other["jid"] for other in self._ask("/jobs/overview")["jobs"] if other["state"] not in _ENDED]
         wanted = {name: max(vertex["parallelism"] for vertex in self._job(name)["vertices"]) for name in jobs}
@@ -287,9 +304,19 @@ class Engine:
         if job in wanted and others + wanted[job] > slots:
             self.cancel(job)
             raise LabError(
-                f"the job was ended: it waited {_SLOT_SECONDS} s for {wanted[job]} slots, and of {slots} slots other "
+                f"the job was ended: it waited {_STUCK_SECONDS} s for {wanted[job]} slots, and of {slots} slots other "
                 f"jobs want {others}: start a task manager, end another job, or set 'parallelism.default' to less"
             )
+
+    def _refuse_failing(self, job: str | None) -> None:
+        """End a job that has failed, and may have begun again, with its last error.
+
+        Raises:
+            LabError: It was one.
+        """
+        if job and (cause := self.failure(job)):
+            self.cancel(job)
+            raise LabError(f"the job was ended, since it fails: {cause}")
 
     def _job(self, job: str) -> Any:
         return self._ask(f"/jobs/{job}")
@@ -302,8 +329,16 @@ class Engine:
         """Return the content of an answer, or raise what is told in it."""
         if answer.status_code == 200:
             return answer.json()
-        causes = re.findall(r"Caused by: [\w.$]+: ([^\n]+)", "\n".join(answer.json()["errors"]))
-        raise LabError(f"the engine refuses: {causes[-1] if causes else answer.json()['errors'][-1][:300]}")
+        raise LabError(f"the engine refuses: {_cause(chr(10).join(answer.json()['errors']))}")
+
+
+def _cause(trace: str) -> str:
+    """Return the message of the last cause in a stack trace of Java, in one line, without what only lists."""
+    said = re.findall(
+        r"^(?:Caused by: )?[\w.$]+: (.*?)(?=^\s+at |^\s*\.\.\. |^Caused by: |\Z)", trace, re.DOTALL | re.MULTILINE
+    )
+    told = re.split(r"Supported options:|The physical plan is:|Was expecting", said[-1] if said else trace)[0]
+    return " ".join(told.split())[:600]
 
 
 def _step(vertex: Any) -> str:

@@ -81,7 +81,7 @@ def test_a_killed_task_manager_is_noticed_and_starts_again(own, engine):
 
 
 def test_a_job_for_which_there_are_no_slots_ends_with_what_to_do(engine, monkeypatch):
-    monkeypatch.setattr(stream_engine, "_SLOT_SECONDS", 5)
+    monkeypatch.setattr(stream_engine, "_STUCK_SECONDS", 5)
     engine.sql("CREATE TABLE numbers (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1')")
     engine.sql("CREATE TABLE nowhere (n INT) WITH ('connector' = 'blackhole')")
     engine.sql("SET 'parallelism.default' = '3'")
@@ -98,6 +98,53 @@ def test_a_job_for_which_there_are_no_slots_ends_with_what_to_do(engine, monkeyp
     job = engine.submit("INSERT INTO nowhere SELECT n FROM numbers")  # the slots of those that were ended are free
     assert engine.state(job) == "RUNNING"
     engine.cancel(job)
+
+
+def test_a_job_works_although_one_of_its_topics_has_an_end(engine):
+    engine.sql("CREATE TABLE three (n INT) WITH ('connector' = 'datagen', 'number-of-rows' = '3')")
+    engine.sql("CREATE TABLE more (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1')")
+    engine.sql("CREATE TABLE all_of_it (n INT) WITH ('connector' = 'blackhole')")
+    engine.sql("SET 'pipeline.operator-chaining.enabled' = 'false'")
+    job = engine.submit("INSERT INTO all_of_it SELECT n FROM three UNION ALL SELECT n FROM more")
+    kafkalab.wait_until(lambda: not engine.runs(job), "the end of one source", 60)
+    assert engine.state(job) == "RUNNING"
+    engine.cancel(job)
+    job = engine.submit("INSERT INTO all_of_it SELECT n FROM three UNION ALL SELECT n FROM more")
+    engine.cancel(job)
+    engine.sql("RESET 'pipeline.operator-chaining.enabled'")
+
+
+def test_a_job_that_begins_again_and_again_is_ended_with_the_reason(own, engine, monkeypatch):
+    monkeypatch.setattr(stream_engine, "_STUCK_SECONDS", 3)
+    own.topic("hourly")
+    engine.sql("CREATE TABLE beats (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '1')")
+    engine.sql(f"""CREATE TABLE hourly (n INT) WITH ('connector' = 'kafka', 'topic' = 'hourly', 'format' = 'json',
+      'properties.bootstrap.servers' = '{own.client["bootstrap.servers"]}', 'sink.transactional-id-prefix' = 'hour',
+      'sink.delivery-guarantee' = 'exactly-once')""")
+    with pytest.raises(
+        kafkalab.LabError, match="it fails: The transaction timeout is larger than the maximum"
+    ) as error:
+        engine.submit("INSERT INTO hourly SELECT n FROM beats")
+    assert "\n" not in str(error.value)
+
+
+def test_a_query_that_cannot_read_a_message_says_which_field(own, engine):
+    with Producer(own.client) as producer:
+        producer.produce("times", '{"n": 1767225600000}')
+    engine.sql(f"""CREATE TABLE too_large (n INT) WITH ('connector' = 'kafka', 'topic' = 'times', 'format' = 'json',
+      'properties.bootstrap.servers' = '{own.client["bootstrap.servers"]}', 'scan.startup.mode' = 'earliest-offset',
+      'scan.bounded.mode' = 'latest-offset')""")
+    with pytest.raises(kafkalab.LabError, match=r"it fails: .*at field: n\.") as error:
+        engine.sql("SELECT n FROM too_large")
+    assert "\n" not in str(error.value)
+
+
+def test_all_lines_of_a_refusal_are_told_in_one(own, engine):
+    engine.sql(f"""CREATE TABLE wrong (n INT, PRIMARY KEY (n) NOT ENFORCED) WITH ('connector' = 'upsert-kafka',
+      'topic' = 'wrong', 'key.format' = 'json', 'value.format' = 'json', 'format' = 'json',
+      'properties.bootstrap.servers' = '{own.client["bootstrap.servers"]}')""")
+    with pytest.raises(kafkalab.LabError, match=r"upsert-kafka'\. Unsupported options: format$"):
+        engine.sql("SELECT n FROM wrong")
 
 
 def test_a_query_without_an_end_is_ended(engine, monkeypatch):
