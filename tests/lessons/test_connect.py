@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 import kafkalab
-from kafkalab.cluster.connectors import ask, state
+from kafkalab.cluster.connectors import ask, refusal, state
 from kafkalab.embedded.servers.connect import PASSWORD
 from kafkalab.embedded.stack import free_ports
 from kafkalab.lessons.connect import database, events, forget, pipeline, start_over
@@ -197,6 +197,33 @@ def test_new_start_forgets_also_what_a_deleted_connector_has_left(own):
     ask(own.stack, "DELETE", "/connectors/deleted")
     kafkalab.wait_until(lambda: state(own.stack, "deleted") == ("", ""), "the end of the connector")
     begin()
+
+
+def test_refusal_tells_the_fault_and_a_name_that_is_taken_is_told_at_once(own):
+    login = database(own.stack)
+    config = {
+        "connector.class": SOURCE,
+        "topic.prefix": "refused",
+        "database.hostname": login["host"],
+        "database.port": login["port"],
+        "database.user": login["user"],
+        "database.password": "guessed",
+        "database.dbname": "postgres",
+        "plugin.name": "pgoutput",
+        "slot.name": "refused",
+    }
+    for method, path, body in (
+        ("PUT", "/connectors/refused/config", config),
+        ("POST", "/connectors", {"name": "refused", "config": config}),
+    ):
+        answer = ask(own.stack, method, path, body)
+        assert answer.is_error
+        assert "password authentication failed" in refusal(own.stack, answer)
+    body = {"name": "refused", "config": config | {"database.password": PASSWORD}, "initial_state": "STOPPED"}
+    assert ask(own.stack, "POST", "/connectors", body).status_code == 201
+    answer = ask(own.stack, "POST", "/connectors", body)
+    assert refusal(own.stack, answer) == "Connector refused already exists"
+    ask(own.stack, "DELETE", "/connectors/refused")
 
 
 def test_dead_worker_is_said_to_be_one(own):
