@@ -24,6 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 from kafkalab import course
 from kafkalab.cluster.lab import connect
 from kafkalab.embedded.artifacts import cannot_write
+from kafkalab.embedded.processes import GUARD
 from kafkalab.embedded.stack import STOP_SECONDS, Stack
 from kafkalab.errors import LabError
 from kafkalab.settings import NOTEBOOKS, ClusterSettings, StackSettings
@@ -207,7 +208,7 @@ def _end(kernels: Iterable[psutil.Process]) -> None:
         with suppress(psutil.Error):
             for process in (*kernel.children(recursive=True), kernel):
                 with suppress(psutil.Error):
-                    (guards if "kafkalab.embedded.guard" in process.cmdline() else rest).append(process)
+                    (guards if str(GUARD) in process.cmdline() else rest).append(process)
     for process in rest:
         with suppress(psutil.Error):
             process.kill()
@@ -261,4 +262,6 @@ def keep_outputs(executed: Path, notebook: Path) -> None:
     for cell, ran in zip(source.cells, done.cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
-    nbformat.write(source, notebook)
+    whole = notebook.with_name(f".{notebook.name}.new")  # an interrupt leaves the notebook as it was
+    nbformat.write(source, whole)
+    whole.replace(notebook)

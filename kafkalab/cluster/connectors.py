@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 
 from kafkalab.embedded import HOST
+from kafkalab.embedded.servers.server import NO_TLS
 from kafkalab.embedded.stack import Stack
 from kafkalab.errors import LabError
 from kafkalab.waiting import wait_until
@@ -36,7 +37,8 @@ def ask(worker: Stack | str, method: str, path: str, body: Any = None) -> httpx2
     if isinstance(worker, Stack):
         address = f"http://{HOST}:{worker.options.ports['connect']}"
         advice = "start it, as in `lab.stack.start('connect')`"
-    with httpx2.Client(base_url=address, timeout=_ANSWER_SECONDS, trust_env=False) as web:
+    verify = True if address.startswith("https:") else NO_TLS
+    with httpx2.Client(base_url=address, timeout=_ANSWER_SECONDS, trust_env=False, verify=verify) as web:
         try:
             wait_until(accepted, "the end of a rebalance of Connect", _REBALANCE_SECONDS)
         except httpx2.TransportError as error:

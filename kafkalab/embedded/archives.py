@@ -20,7 +20,8 @@ def flags(files: str, kind: str, *, ends: bool = False) -> list[str]:
         kind: What the program is; each kind has an archive.
         ends: Whether the program ends by itself, and so writes its archive then; a server is asked while it runs.
     """
-    base, own = artifacts.archives(files) / _BASE, path(files, kind)
+    folder = artifacts.archives(files)
+    base, own = folder / _BASE, folder / f"{kind}.jsa"
     if own.exists():
         return [f"-XX:SharedArchiveFile={base}{os.pathsep}{own}"]
     if not base.exists():

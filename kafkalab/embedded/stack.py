@@ -163,8 +163,12 @@ class Stack:
             options = Options.with_kraft(clients, list(ports), apart=controllers > 0, secure=secure)
         options = options.beside(further)
         stack = cls(Path(tempfile.mkdtemp(prefix="kafkalab-")).resolve(), options)
-        stack.options.write(stack.folder)
-        stack._guard = processes.guard(stack.folder)
+        try:
+            stack.options.write(stack.folder)
+            stack._guard = processes.guard(stack.folder)
+        except BaseException:
+            shutil.rmtree(stack.folder, ignore_errors=True)
+            raise
         return stack
 
     @classmethod
@@ -290,7 +294,7 @@ class Stack:
             self._ready.unlink(missing_ok=True)
             left = list(self._servers.values())
             while left:
-                needed = {name for server in left for name in server.starts_after()}
+                needed = set() if wipe else {name for server in left for name in server.starts_after()}
                 ending = [server for server in left if server.name not in needed]
                 self._end(ending, at_once=wipe)
                 left = [server for server in left if server not in ending]

@@ -1,6 +1,7 @@
 """Kafka Connect: a worker that runs connectors between Kafka and other systems."""
 
 import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +11,7 @@ import httpx2
 from kafkalab.embedded import HOST, artifacts
 from kafkalab.embedded.files import write_properties
 from kafkalab.embedded.servers import postgres
-from kafkalab.embedded.servers.server import JavaServer
+from kafkalab.embedded.servers.server import NO_TLS, JavaServer
 from kafkalab.errors import LabError
 
 _PASSWORD = "POSTGRES_PASSWORD"  # noqa: S105 - the worker's variable, as in docker-compose.yml
@@ -102,9 +103,11 @@ class Connect(JavaServer):
     def serves(self) -> bool:
         """Ask for its health (KIP-1017)."""
         try:
-            return httpx2.get(f"http://{HOST}:{self.port}/health", timeout=5, trust_env=False).status_code == 200
-        except httpx2.TransportError:
+            socket.create_connection((HOST, self.port), timeout=0.5).close()  # cheap, while servers need the processor
+            answer = httpx2.get(f"http://{HOST}:{self.port}/health", timeout=5, trust_env=False, verify=NO_TLS)
+        except (OSError, httpx2.TransportError):
             return False
+        return answer.status_code == 200
 
     def starts_after(self) -> list[str]:
         """Name the brokers, which keep all that it knows."""

@@ -13,7 +13,7 @@ import httpx2
 
 from kafkalab.embedded import HOST, artifacts
 from kafkalab.embedded.files import write_private
-from kafkalab.embedded.servers.server import JavaServer
+from kafkalab.embedded.servers.server import NO_TLS, JavaServer
 
 SLOTS = 2  # of a task manager
 _OPENS = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "lang.invoke", "net", "time", "util")]
@@ -53,7 +53,7 @@ class FlinkServer(JavaServer):
         port = self.layout.ports[server]
         try:
             socket.create_connection((HOST, port), timeout=0.5).close()  # cheap, while servers need the processor
-            answer = httpx2.get(f"http://{HOST}:{port}{path}", timeout=2, trust_env=False)
+            answer = httpx2.get(f"http://{HOST}:{port}{path}", timeout=2, trust_env=False, verify=NO_TLS)
             return answer.json() if answer.status_code == 200 else None
         except (OSError, httpx2.TransportError):
             return None

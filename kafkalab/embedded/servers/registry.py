@@ -10,7 +10,7 @@ from typing import ClassVar
 import httpx2
 
 from kafkalab.embedded import HOST, archives, artifacts, processes
-from kafkalab.embedded.servers.server import JavaServer
+from kafkalab.embedded.servers.server import NO_TLS, JavaServer
 
 API = "/apis/ccompat/v7"
 HOLD_SECONDS = 120  # that a request waits for a registry that starts; a busy machine may need a minute
@@ -80,20 +80,18 @@ class Registry(JavaServer):
 
     def listens(self) -> bool:
         """Ask for a connection, which its front takes; while its archive is still to be made, the registry itself."""
-        if not archives.path(self.files, self.kind).exists():
-            return self.serves()
         try:
             socket.create_connection((HOST, self.port), timeout=0.5).close()
         except OSError:
             return False
-        return True
+        return archives.path(self.files, self.kind).exists() or self.serves()
 
     def serves(self) -> bool:
         """Ask for its subjects."""
         told = self.layout.security.registry_client() if self.layout.security else {}
         user, _, password = told.get("basic.auth.user.info", "").partition(":")
         authority = told.get("ssl.ca.location")
-        trust = ssl.create_default_context(cafile=authority) if authority else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust = ssl.create_default_context(cafile=authority) if authority else NO_TLS
         try:
             answer = httpx2.get(
                 f"{address(self.port, secure=bool(told))}/subjects",

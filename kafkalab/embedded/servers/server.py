@@ -1,6 +1,7 @@
 """What a server of a stack is: all that the stack has to know of it."""
 
 import re
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ QUIET = (
     "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr",  # a stale class-data archive is passed over silently
     "-XX:-UsePerfData",  # no file outside of the stack's folder
 )  # fmt: skip
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # for http: the usual one reads all authorities, 40 ms each time
 FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *QUIET)  # a server that starts soon and stays small
 
 
