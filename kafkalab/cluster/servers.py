@@ -8,6 +8,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from kafkalab.cluster.lab import Lab
 from kafkalab.cluster.topics import Topics
+from kafkalab.errors import LabError
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +52,18 @@ class Servers:
         there = [f"topic {name}" for name in self.topics if self.lab.describe(name)]
         with SchemaRegistryClient(self.lab.registry) as registry:
             return there + [f"subject {name}" for name in self._subjects(registry)]
+
+    def refuse_left(self) -> None:
+        """Refuse servers that have something of a name that the lesson takes.
+
+        Raises:
+            LabError: There is such a thing; the message names it, and the lesson's function that removes it.
+        """
+        if left := self.left():
+            raise LabError(
+                f"there is already {', '.join(left)}: if an earlier run of this lesson has left that, and nobody else, "
+                f"`{type(self).__module__}.forget()` removes it"
+            )
 
     def forget(self) -> None:
         """Remove what the lesson has made.

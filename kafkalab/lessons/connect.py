@@ -117,11 +117,7 @@ def pipeline() -> Pipeline:
     settings = ClusterSettings.read()
     if settings.connect_url or settings.postgres_url:
         given = _given(settings)
-        if left := given.left():
-            raise LabError(
-                f"there is already {', '.join(left)}: if an earlier run of this lesson has left that, and nobody else, "
-                "`kafkalab.lessons.connect.forget()` removes it"
-            )
+        given.refuse_left()
         return given
     lab = own_stack(beside=("postgres", "connect"))
     stack = cast("Stack", lab.stack)

@@ -73,12 +73,15 @@ class Flink(Servers):
                     engine.cancel(job)
         super().forget()
 
+    def ask(self, path: str) -> Any:
+        """Return what the job manager answers."""
+        return httpx2.get(f"{self.jobmanager}{path}", timeout=_SECONDS, trust_env=False).json()
+
     def _jobs(self) -> dict[str, str]:
         """Return the jobs that write into a topic of the lesson and have not ended: the name of each by its id."""
-        jobs = httpx2.get(f"{self.jobmanager}/jobs/overview", timeout=_SECONDS, trust_env=False).json()["jobs"]
         return {
             job["jid"]: job["name"]
-            for job in jobs
+            for job in self.ask("/jobs/overview")["jobs"]
             if job["state"] not in _ENDED and job["name"].rpartition(".")[2] in self.topics
         }
 
@@ -95,13 +98,8 @@ def flink() -> Flink:
     settings = ClusterSettings.read()
     if settings.flink_url or settings.flink_gateway_url:
         given = _given(settings)
-        if left := given.left():
-            raise LabError(
-                f"there is already {', '.join(left)}: if an earlier run of this lesson has left that, and nobody else, "
-                "`kafkalab.lessons.stream_engine.forget()` removes it"
-            )
-        overview = httpx2.get(f"{given.jobmanager}/overview", timeout=_SECONDS, trust_env=False).json()
-        if (free := overview["slots-available"]) < _SLOTS:
+        given.refuse_left()
+        if (free := given.ask("/overview")["slots-available"]) < _SLOTS:
             raise LabError(
                 f"this lesson needs {_SLOTS} free slots, and Flink at {given.jobmanager} has {free}: start a task "
                 "manager, or end another job"
